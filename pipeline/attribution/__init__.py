@@ -1,0 +1,1 @@
+"""Where a decision comes from: attribution methods over the captured graph of a model."""

@@ -1,0 +1,1 @@
+"""Relevance against expert marks and regions: metrics, null maps, statistics."""

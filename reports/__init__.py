@@ -1,0 +1,1 @@
+"""An audit directory in, a PDF out."""
