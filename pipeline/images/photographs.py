@@ -1,0 +1,83 @@
+"""Fundus photographs in: JPEG, PNG and TIFF."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.errors import ImageError
+from pipeline.images.types import Photograph
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
+_MAX_PIXELS = 200_000_000
+_MODES = {"RGB", "RGBA", "L", "P", "CMYK", "YCbCr"}
+
+
+def is_photograph(path: Path) -> bool:
+    """Whether the file's name says photograph."""
+    return path.suffix.lower() in PHOTOGRAPH_SUFFIXES
+
+
+def read_photograph(path: Path | str) -> Photograph:
+    """Read a colour fundus photograph.
+
+    EXIF is read for the orientation only; no metadata is kept.
+
+    Parameters
+    ----------
+    path : path
+        JPEG, PNG or TIFF; 8 bits a channel (16-bit RGB TIFF and PNG are scaled as well).
+
+    Returns
+    -------
+    Photograph
+        float32 in 0–1.
+
+    Raises
+    ------
+    pipeline.errors.ImageError
+        If the file is missing, unreadable, truncated, of another kind, or constant.
+    """
+    path = Path(path)
+    with open_picture(path) as picture:
+        if picture.mode not in _MODES:
+            raise ImageError(
+                f"{path.name}: colour mode {picture.mode} is not a colour photograph", "save it as 8-bit RGB"
+            )
+        if picture.mode in ("L",):
+            raise ImageError(f"{path.name}: is grey, expected a colour photograph", "use the RGB original")
+        data = np.asarray(picture.convert("RGB"), np.float32) / np.float32(255)
+    if data.min() == data.max():
+        raise ImageError(f"{path.name}: the image is constant", "export it again")
+    return Photograph(data, path.name)
+
+
+def open_picture(path: Path) -> Image.Image:
+    """Open, decode in full and turn upright a picture file; one clear line if that fails."""
+    from PIL import Image, ImageOps
+
+    if not path.is_file():
+        raise ImageError(f"{path.name}: file not found", f"looked in {path.parent}")
+    if not is_photograph(path):
+        raise ImageError(f"{path.name}: not a photograph", f"use one of {', '.join(PHOTOGRAPH_SUFFIXES)}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            picture = Image.open(path)
+            if picture.width * picture.height > _MAX_PIXELS:
+                raise ImageError(
+                    f"{path.name}: {picture.width}×{picture.height} pixels are too many", "downscale it"
+                )
+            picture.load()
+            return ImageOps.exif_transpose(picture)
+    except ImageError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())[:120].replace(str(path.parent), "…")
+        raise ImageError(f"{path.name}: cannot be read ({text})", "export the image again") from error

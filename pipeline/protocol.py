@@ -1,0 +1,190 @@
+"""What one audit is to do, and which criteria it must meet: written before the run, in YAML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from pipeline.errors import ProtocolError
+
+SCHEMA = "relevance-audit-protocol/1"
+NAME_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
+
+
+class Method(BaseModel):
+    """One attribution method with its options.
+
+    Attributes
+    ----------
+    name : str
+        A name of `pipeline.attribution.METHODS`.
+    options : dict
+        Passed on to `attribute` as they are.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Criterion(BaseModel):
+    """A bound that the interval of one finding must lie within.
+
+    Attributes
+    ----------
+    name : str
+        Which finding: a name of `pipeline.verdict.FINDINGS`.
+    at_least, at_most : float, optional
+        Exactly one is set. `at_least` is met when the *lower* end of the 95 % interval reaches it,
+        `at_most` when the *upper* end stays below.
+    method : str, optional
+        For findings that are made once a method.
+    reason : str
+        Why this bound; printed in the report.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    at_least: float | None = None
+    at_most: float | None = None
+    method: str | None = None
+    reason: str = ""
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Criterion:
+        if (self.at_least is None) == (self.at_most is None):
+            msg = f"criterion {self.name!r} needs either at_least or at_most"
+            raise ValueError(msg)
+        return self
+
+
+class Protocol(BaseModel):
+    """One audit.
+
+    Attributes
+    ----------
+    schema_ : str
+        `relevance-audit-protocol/1` (key `schema`).
+    modality : {"mri", "fundus"}
+    model : str
+        A bundle folder, a TorchScript file, or the name of a reference model; paths are relative to the
+        protocol file.
+    cohort : str or {"idrid": folder}
+        A CSV/TSV table or an IDRiD segmentation folder, relative to the protocol file.
+    target : int or str
+        Class index or class name that is audited.
+    methods : tuple of Method
+        Written as names or as `{name: lrp, options: {composite: epsilon}}`.
+    atlas : str or None
+        Parcellation for MRI region methods.
+    disease : str
+        Decides which regions are expected (`atlases/diseases`).
+    criteria : tuple of Criterion
+    seed : int
+    keep_maps : {"selected", "all", "none"}
+    case_pages : int
+        How many cases get a page of their own.
+    nulls : tuple of str
+        Null maps to compare with.
+    title : str
+        Printed on the cover.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    schema_: Literal["relevance-audit-protocol/1"] = Field(alias="schema")
+    title: str = Field(default="", max_length=120)
+    modality: Literal["mri", "fundus"]
+    model: str
+    cohort: str | dict[Literal["idrid"], str]
+    target: int | str
+    methods: tuple[Method, ...] = Field(min_length=1)
+    atlas: str | None = None
+    disease: str
+    criteria: tuple[Criterion, ...]
+    seed: int = Field(ge=0)
+    keep_maps: Literal["selected", "all", "none"] = "selected"
+    case_pages: int = Field(default=6, ge=0, le=200)
+    nulls: tuple[str, ...] = ("centre_prior", "random_smooth")
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _names_are_methods(cls, value: object) -> object:
+        if isinstance(value, list | tuple):
+            return tuple({"name": item} if isinstance(item, str) else item for item in value)
+        return value
+
+    @model_validator(mode="after")
+    def _methods_once(self) -> Protocol:
+        names = [method.name for method in self.methods]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            msg = f"methods: {', '.join(twice)} stands there twice"
+            raise ValueError(msg)
+        return self
+
+    def as_yaml(self) -> str:
+        """Return the protocol as YAML, every default written out."""
+        return yaml.safe_dump(
+            self.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True
+        )
+
+
+def load_protocol(path: Path | str) -> Protocol:
+    """Read a protocol; its paths become absolute.
+
+    Parameters
+    ----------
+    path : path
+        A YAML file.
+
+    Raises
+    ------
+    pipeline.errors.ProtocolError
+        If the file is missing, no YAML, or says something that a protocol cannot say: one line that
+        names every mistake.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ProtocolError(f"{path}: protocol not found", "name an existing YAML file")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ProtocolError(
+            f"{path.name}: not readable as YAML ({' '.join(str(error).split())[:160]})"
+        ) from error
+    if not isinstance(content, dict):
+        raise ProtocolError(f"{path.name}: is not a table of keys", "see docs/file-formats.md for an example")
+    try:
+        protocol = Protocol.model_validate(content)
+    except ValidationError as error:
+        mistakes = "; ".join(_mistake(e["loc"], e["msg"]) for e in error.errors())
+        raise ProtocolError(f"{path.name}: {mistakes}", "see docs/file-formats.md") from error
+    return _absolute(protocol, path.resolve().parent)
+
+
+def _mistake(where: tuple[int | str, ...], message: str) -> str:
+    place = ".".join(str(part) for part in where)
+    text = message.removeprefix("Value error, ")
+    return f"{place}: {text}" if place else text
+
+
+def _absolute(protocol: Protocol, folder: Path) -> Protocol:
+    def resolve(text: str) -> str:
+        candidate = folder / Path(text).expanduser()
+        return str(candidate.resolve()) if candidate.exists() or "/" in text or "." in text else text
+
+    cohort = protocol.cohort
+    return protocol.model_copy(
+        update={
+            "model": resolve(protocol.model),
+            "cohort": str((folder / cohort).resolve())
+            if isinstance(cohort, str)
+            else {"idrid": str((folder / cohort["idrid"]).resolve())},
+        }
+    )

@@ -1,0 +1,369 @@
+"""The audit directory: written by the run, and the only thing the reports read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.errors import RecordError
+
+SCHEMA = "relevance-audit/1"
+Answer = Literal["sound", "flagged", "inconclusive"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+
+class Figure(_Part):
+    """A number with its 95 % interval.
+
+    Attributes
+    ----------
+    value, low, high : float or None
+        None where there are too few patients.
+    n : int
+        Patients counted.
+    excluded : int
+        Cases left out (empty mask, no positive relevance …).
+    method : str
+        How the interval was made.
+    """
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    excluded: int = 0
+    method: str = ""
+
+
+class Verdict(_Part):
+    """The answer of the audit.
+
+    Attributes
+    ----------
+    answer : {"sound", "flagged", "inconclusive"}
+    factors : list of str
+        What was found (flagged) or what is missing (inconclusive).
+    sentence : str
+        The answer in plain words.
+    """
+
+    answer: Answer
+    factors: list[str] = Field(default_factory=list)
+    sentence: str = ""
+
+
+class CriterionResult(_Part):
+    """One criterion of the protocol and what was found.
+
+    Attributes
+    ----------
+    name, method : str
+    bound : str
+        The bound in words, e.g. `at least 0.75`.
+    value, low, high : float or None
+    null : float or None
+        What chance or the null reaches.
+    n : int
+    answer : {"met", "not met", "undecided"}
+    reason : str
+        Why this bound.
+    """
+
+    name: str
+    title: str = ""
+    method: str | None = None
+    bound: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    null: float | None = None
+    n: int = 0
+    answer: Literal["met", "not met", "undecided"]
+    reason: str = ""
+
+
+class ModelSummary(_Part):
+    """What is printed of the audited model."""
+
+    name: str
+    sha256: str
+    architecture: str = ""
+    classes: list[str]
+    trained_on: str = ""
+    performance: list[dict[str, Any]] = Field(default_factory=list)
+    credits: list[str] = Field(default_factory=list)
+    limits: str = ""
+    notes: list[str] = Field(default_factory=list)
+
+
+class CohortSummary(_Part):
+    """What is printed of the cohort: counts, no identity."""
+
+    source: str
+    cases: int
+    patients: int
+    patients_given: bool
+    audited: int
+    labels: dict[str, int] = Field(default_factory=dict)
+    marks: dict[str, int] = Field(default_factory=dict)
+
+
+class MethodRow(_Part):
+    """One row of the method table.
+
+    Attributes
+    ----------
+    seconds : float
+        Median wall time of one map of one case.
+    forward_passes : str
+        Cost as its card states it.
+    note : str
+        Why the method was not run, where it was not.
+    """
+
+    name: str
+    title: str
+    family: str
+    signed: bool
+    class_discriminative: bool
+    forward_passes: str
+    seconds: float | None = None
+    source: str = ""
+    options: dict[str, Any] = Field(default_factory=dict)
+    cases: int = 0
+    note: str = ""
+
+
+class Agreement(_Part):
+    """One method against the experts' marks of one lesion type, with one null.
+
+    Attributes
+    ----------
+    metric : str
+        `relevance_mass_accuracy`, `relevance_rank_accuracy`, `pointing_game`, `auprc`, `log2_rma_lift` …
+    figure : Figure
+        The method itself.
+    nulls : dict of str to Figure
+        The same number of each null map.
+    differences : dict of str to Figure
+        Paired by case: method minus null.
+    p_values : dict of str to float
+        Of the paired test, corrected within the family (Benjamini–Hochberg).
+    """
+
+    method: str
+    lesion: str
+    metric: str
+    figure: Figure
+    nulls: dict[str, Figure] = Field(default_factory=dict)
+    differences: dict[str, Figure] = Field(default_factory=dict)
+    p_values: dict[str, float] = Field(default_factory=dict)
+
+
+class RegionRow(_Part):
+    """Relevance of one atlas region under one method, over the cohort.
+
+    Attributes
+    ----------
+    density : Figure
+        Relevance for the target per voxel of the region, over that of the whole brain (1 = no preference).
+    rank : Figure
+        1 is the region with the highest density.
+    role : {"expected", "control", ""}
+    """
+
+    method: str
+    region: str
+    density: Figure
+    rank: Figure
+    role: Literal["expected", "control", ""] = ""
+
+
+class CaseRow(_Part):
+    """One case as the report shows it: no covariates, no paths.
+
+    Attributes
+    ----------
+    label, predicted : int or None
+        Class indices.
+    scores : list of float
+        Probability of each class.
+    logit : float
+        The audited logit.
+    maps : list of str
+        `<method>_class-<t>` of the maps there are.
+    seconds : float
+    notes : list of str
+        E.g. `not registered: …`, `negative logit`.
+    page : bool
+        Whether the case has a page of its own; then `cases/<case>.npz` is there.
+    regions_registered : bool or None
+    """
+
+    case: str
+    label: int | None = None
+    predicted: int | None = None
+    scores: list[float] = Field(default_factory=list)
+    logit: float | None = None
+    maps: list[str] = Field(default_factory=list)
+    seconds: float = 0.0
+    notes: list[str] = Field(default_factory=list)
+    page: bool = False
+    regions_registered: bool | None = None
+
+    @property
+    def correct(self) -> bool | None:
+        """Whether the prediction is the label; None without a label."""
+        return None if self.label is None or self.predicted is None else self.label == self.predicted
+
+
+class ErrorRow(_Part):
+    """A case or a method of a case that could not be done."""
+
+    case: str
+    stage: str
+    reason: str
+
+
+class Provenance(_Part):
+    """What has to be known to do it again."""
+
+    versions: dict[str, str]
+    seed: int
+    threads: int
+    started: str
+    finished: str
+    wall_seconds: float
+    peak_memory_mb: float
+    inputs: dict[str, str] = Field(default_factory=dict)
+    platform: str = ""
+
+
+class AuditRecord(_Part):
+    """All that an audit found: `audit.json`."""
+
+    schema_: Literal["relevance-audit/1"] = Field(default=SCHEMA, alias="schema")
+    title: str
+    modality: Literal["mri", "fundus"]
+    disease: str
+    target: int
+    verdict: Verdict
+    criteria: list[CriterionResult]
+    model: ModelSummary
+    cohort: CohortSummary
+    skill: dict[str, Figure] = Field(default_factory=dict)
+    methods: list[MethodRow]
+    agreement: list[Agreement] = Field(default_factory=list)
+    regions: list[RegionRow] = Field(default_factory=list)
+    shares: dict[str, dict[str, Figure]] = Field(default_factory=dict)
+    cases: list[CaseRow]
+    errors: list[ErrorRow] = Field(default_factory=list)
+    atlas: dict[str, str] = Field(default_factory=dict)
+    provenance: Provenance
+    limits: list[str] = Field(default_factory=list)
+
+
+def write_record(folder: Path, record: AuditRecord) -> None:
+    """Write `audit.json`, whole or not at all."""
+    write_text(folder / "audit.json", record.model_dump_json(by_alias=True, indent=1) + "\n")
+
+
+def read_record(folder: Path | str) -> AuditRecord:
+    """Read `audit.json` of an audit directory.
+
+    Raises
+    ------
+    pipeline.errors.RecordError
+        If it is missing or of another schema.
+    """
+    path = Path(folder) / "audit.json"
+    if not path.is_file():
+        raise RecordError(f"{folder}: no audit.json in it", "name the directory of a finished audit")
+    try:
+        return AuditRecord.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path}: not an audit of schema {SCHEMA}", "run the audit again") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".part-{os.getpid()}-{path.name}")
+    part.write_bytes(content)
+    part.replace(path)
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
+    """Write named arrays as a compressed `.npz`, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".part-{os.getpid()}-{path.name}")
+    with part.open("wb") as stream:
+        np.savez_compressed(stream, allow_pickle=False, **arrays)
+    part.replace(path)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """Read what `write_arrays` wrote; nothing is ever unpickled."""
+    with np.load(path, allow_pickle=False) as content:
+        return {name: content[name] for name in content.files}
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content, as hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_manifest(folder: Path, inputs: dict[str, str], weights: str, versions: dict[str, str]) -> None:
+    """Write `manifest.json`: the hash of every file of the audit, of every input, and of the weights."""
+    files = {
+        path.relative_to(folder).as_posix(): sha256_of(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "manifest.json" and not _is_scratch(path.relative_to(folder))
+    }
+    manifest = {"schema": SCHEMA, "files": files, "inputs": inputs, "weights": weights, "versions": versions}
+    write_text(folder / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+
+
+def verify(folder: Path) -> list[str]:
+    """Compare an audit directory with its manifest.
+
+    Returns
+    -------
+    list of str
+        One line for each file that was changed, is missing, or was added since the run; empty if none.
+    """
+    path = folder / "manifest.json"
+    if not path.is_file():
+        raise RecordError(f"{folder}: no manifest.json in it", "name the directory of a finished audit")
+    try:
+        files: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))["files"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RecordError(f"{path}: not a manifest", "run the audit again") from error
+    found = {
+        p.relative_to(folder).as_posix()
+        for p in folder.rglob("*")
+        if p.is_file() and p != path and not _is_scratch(p.relative_to(folder))
+    }
+    lines = [f"{name}: missing" for name in sorted(set(files) - found)]
+    lines += [f"{name}: added since the run" for name in sorted(found - set(files))]
+    lines += [f"{n}: changed" for n in sorted(found & set(files)) if sha256_of(folder / n) != files[n]]
+    return lines
+
+
+def _is_scratch(relative: Path) -> bool:
+    return any(part.startswith(".") for part in relative.parts)
