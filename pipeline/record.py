@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import RecordError
+from pipeline.files import sha256_of, whole_file, write_text
 
-SCHEMA = "relevance-audit/1"
+SCHEMA: Literal["relevance-audit/1"] = "relevance-audit/1"
 Answer = Literal["sound", "flagged", "inconclusive"]
 
 
@@ -294,38 +293,16 @@ def read_record(folder: Path | str) -> AuditRecord:
         raise RecordError(f"{path}: not an audit of schema {SCHEMA}", "run the audit again") from error
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    write_bytes(path, text.encode("utf-8"))
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".part-{os.getpid()}-{path.name}")
-    part.write_bytes(content)
-    part.replace(path)
-
-
 def write_arrays(path: Path, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
     """Write named arrays as a compressed `.npz`, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".part-{os.getpid()}-{path.name}")
-    with part.open("wb") as stream:
-        np.savez_compressed(stream, allow_pickle=False, **arrays)
-    part.replace(path)
+    with whole_file(path) as part, part.open("wb") as stream:
+        np.savez_compressed(stream, **cast("dict[str, Any]", arrays))
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
     """Read what `write_arrays` wrote; nothing is ever unpickled."""
     with np.load(path, allow_pickle=False) as content:
         return {name: content[name] for name in content.files}
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content, as hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_manifest(folder: Path, inputs: dict[str, str], weights: str, versions: dict[str, str]) -> None:

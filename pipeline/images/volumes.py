@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import ImageError
+from pipeline.files import whole_file
 from pipeline.images.types import Affine, FloatArray, Volume
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -89,10 +90,8 @@ def write_volume(path: Path, data: FloatArray, affine: Affine) -> None:
     image.header.set_xyzt_units("mm", "sec")
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1, strip_shears=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".part-{path.name}")
-    nib.save(image, part)
-    part.replace(path)
+    with whole_file(path) as part:
+        nib.save(image, part)
 
 
 def _refuse_bad_values(data: FloatArray, name: str) -> None:
