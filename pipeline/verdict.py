@@ -1,0 +1,193 @@
+"""Criteria in; sound, flagged or inconclusive out.
+
+The order is fixed: skill → what the decision rests on (interventions) → agreement with experts → maps. Maps
+illustrate; only an intervention can make a model *sound*, so an audit without one ends *inconclusive* at best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.errors import ProtocolError
+from pipeline.protocol import Criterion
+from pipeline.record import CriterionResult, Figure, Verdict
+
+Stage = Literal["skill", "interventions", "agreement", "maps"]
+STAGES: tuple[Stage, ...] = ("skill", "interventions", "agreement", "maps")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of number that a criterion can bound.
+
+    Attributes
+    ----------
+    title : str
+        As the report prints it.
+    stage : {"skill", "interventions", "agreement", "maps"}
+    per_method : bool
+        Whether it is made once for each attribution method.
+    fault : str
+        What is wrong with the model if the bound is not met; names the factor.
+    missing : str
+        What would settle it if the interval is undecided.
+    modalities : tuple of str
+        Where it can be made.
+    """
+
+    title: str
+    stage: Stage
+    per_method: bool
+    fault: str
+    missing: str
+    modalities: tuple[str, ...] = ("mri", "fundus")
+
+
+FINDINGS: Mapping[str, Finding] = {
+    "skill_auc": Finding(
+        "Area under the ROC curve on this cohort",
+        "skill",
+        per_method=False,
+        fault="the model does not separate the classes on this cohort",
+        missing="more patients of both classes with a label",
+    ),
+    "lift_over_nulls": Finding(
+        "Relevance on expert marks over the best null map (paired log₂ lift)",
+        "agreement",
+        per_method=True,
+        fault="relevance meets the expert marks no better than a map that ignores the model",
+        missing="more patients with expert marks",
+    ),
+    "expected_regions": Finding(
+        "Relevance density of the regions expected for the disease (log₂ over the brain's mean)",
+        "agreement",
+        per_method=True,
+        fault="relevance does not favour the regions expected for the disease",
+        missing="more patients whose brain is registered to the atlas",
+        modalities=("mri",),
+    ),
+    "relevance_outside": Finding(
+        "Share of relevance outside the brain or the field of view",
+        "maps",
+        per_method=True,
+        fault="relevance lies outside the anatomy",
+        missing="more patients",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was measured for one finding.
+
+    Attributes
+    ----------
+    figure : pipeline.record.Figure
+    null : float or None
+        What chance or the null reaches.
+    """
+
+    figure: Figure
+    null: float | None = None
+
+
+def check_criteria(criteria: Sequence[Criterion], modality: str, methods: Sequence[str]) -> None:
+    """Refuse criteria that no run of this protocol could answer.
+
+    Raises
+    ------
+    pipeline.errors.ProtocolError
+        One line that names every such criterion.
+    """
+    mistakes = []
+    for c in criteria:
+        finding = FINDINGS.get(c.name)
+        if finding is None:
+            mistakes.append(f"unknown criterion {c.name!r} (known: {', '.join(FINDINGS)})")
+        elif modality not in finding.modalities:
+            mistakes.append(f"criterion {c.name!r} cannot be measured on {modality}")
+        elif finding.per_method and c.method not in methods:
+            mistakes.append(f"criterion {c.name!r} needs method: one of {', '.join(methods)}")
+        elif not finding.per_method and c.method is not None:
+            mistakes.append(f"criterion {c.name!r} is not made per method")
+    if mistakes:
+        raise ProtocolError("; ".join(mistakes), "mend the criteria of the protocol")
+
+
+def judge(criterion: Criterion, found: Found | None) -> CriterionResult:
+    """Hold one finding's 95 % interval against its bound.
+
+    Met when the whole interval lies on the right side, not met when it lies on the wrong side, undecided
+    when it straddles the bound or could not be made: nothing passes for lack of data.
+    """
+    figure = found.figure if found else Figure()
+    low, high = figure.low, figure.high
+    answer: Literal["met", "not met", "undecided"] = "undecided"
+    if criterion.at_least is not None:
+        bound = f"at least {criterion.at_least:g}"
+        if low is not None and high is not None:
+            answer = (
+                "met" if low >= criterion.at_least else "not met" if high < criterion.at_least else answer
+            )
+    else:
+        assert criterion.at_most is not None
+        bound = f"at most {criterion.at_most:g}"
+        if low is not None and high is not None:
+            answer = "met" if high <= criterion.at_most else "not met" if low > criterion.at_most else answer
+    return CriterionResult(
+        name=criterion.name,
+        title=FINDINGS[criterion.name].title,
+        method=criterion.method,
+        bound=bound,
+        value=figure.value,
+        low=low,
+        high=high,
+        null=found.null if found else None,
+        n=figure.n,
+        answer=answer,
+        reason=criterion.reason,
+    )
+
+
+def decide(results: Sequence[CriterionResult]) -> Verdict:
+    """Turn answered criteria into the verdict.
+
+    Parameters
+    ----------
+    results : sequence of CriterionResult
+
+    Returns
+    -------
+    Verdict
+        *flagged* if any criterion is not met, naming each fault, in the order of the stages; *inconclusive*
+        if any is undecided, if there is no criterion of skill, or if nothing was intervened upon;
+        *sound* otherwise, with respect to the listed factors only.
+    """
+    ordered = sorted(results, key=lambda r: STAGES.index(FINDINGS[r.name].stage))
+    faults = [_name(r, FINDINGS[r.name].fault) for r in ordered if r.answer == "not met"]
+    if faults:
+        return Verdict(answer="flagged", factors=faults, sentence=f"Flagged: {'; '.join(faults)}.")
+    missing = [_name(r, FINDINGS[r.name].missing) for r in ordered if r.answer == "undecided"]
+    stages = {FINDINGS[r.name].stage for r in results}
+    if "skill" not in stages:
+        missing.append("a criterion of skill, since a model without skill cannot be judged")
+    if "interventions" not in stages:
+        missing.append("interventions: maps show where relevance lies, not what the decision rests on")
+    if missing:
+        return Verdict(
+            answer="inconclusive",
+            factors=missing,
+            sentence=f"Inconclusive. It would take: {'; '.join(missing)}.",
+        )
+    titles = [r.title for r in ordered]
+    return Verdict(
+        answer="sound",
+        factors=titles,
+        sentence=f"Sound with respect to: {'; '.join(titles)}. Nothing else was tested.",
+    )
+
+
+def _name(result: CriterionResult, text: str) -> str:
+    return f"{text} ({result.method})" if result.method else text
