@@ -1,7 +1,7 @@
 """Criteria in; sound, flagged or inconclusive out.
 
 The order is fixed: skill → what the decision rests on (interventions) → agreement with experts → maps. Maps
-illustrate; only an intervention can make a model *sound*, so an audit without one ends *inconclusive* at best.
+illustrate; only an intervention can make a model *sound*, so an audit without one is *inconclusive* at best.
 """
 
 from __future__ import annotations
