@@ -233,6 +233,52 @@ class ErrorRow(_Part):
     reason: str
 
 
+class Measurement(_Part):
+    """One number of one case: a row of measurements.parquet.
+
+    Attributes
+    ----------
+    method : str
+        Attribution method, or `null:<name>` for a null map measured the same way.
+    target : int
+        Class whose map was measured.
+    lesion, region : str
+        What it was measured against; empty where that does not apply.
+    metric : str
+    value : float or None
+        None where it could not be measured; then `status` says why.
+    """
+
+    case: str
+    patient: str
+    method: str
+    target: int
+    lesion: str = ""
+    region: str = ""
+    metric: str
+    value: float | None = None
+    status: str = ""
+
+
+class CaseResult(_Part):
+    """All that was found on one case; kept as `cases/<case>.json`, so that a run can go on where it ended.
+
+    Attributes
+    ----------
+    key : str
+        Hash of everything the result depends on.
+    inputs : dict of str to str
+        File name → SHA-256.
+    """
+
+    key: str
+    row: CaseRow
+    patient: str
+    measurements: list[Measurement] = Field(default_factory=list)
+    errors: list[ErrorRow] = Field(default_factory=list)
+    inputs: dict[str, str] = Field(default_factory=dict)
+
+
 class Provenance(_Part):
     """What has to be known to do it again."""
 
