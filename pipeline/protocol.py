@@ -110,7 +110,7 @@ class Protocol(BaseModel):
     seed: int = Field(ge=0)
     keep_maps: Literal["selected", "all", "none"] = "selected"
     case_pages: int = Field(default=6, ge=0, le=200)
-    nulls: tuple[str, ...] = ("centre_prior", "random_smooth")
+    nulls: tuple[str, ...] = ("centre", "random", "sobel", "contrast")
 
     @field_validator("methods", mode="before")
     @classmethod

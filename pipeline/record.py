@@ -14,6 +14,7 @@ from pipeline.files import sha256_of, whole_file, write_text
 
 SCHEMA: Literal["relevance-audit/1"] = "relevance-audit/1"
 Answer = Literal["sound", "flagged", "inconclusive"]
+Role = Literal["expected", "control", ""]
 
 
 class _Part(BaseModel):
@@ -184,7 +185,7 @@ class RegionRow(_Part):
     region: str
     density: Figure
     rank: Figure
-    role: Literal["expected", "control", ""] = ""
+    role: Role = ""
 
 
 class CaseRow(_Part):

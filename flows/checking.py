@@ -1,0 +1,31 @@
+"""Everything a run would refuse, before it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.protocol import load_protocol
+
+
+def check_protocol(path: Path) -> list[str]:
+    """Check a protocol, its model, its atlas and every file of its cohort.
+
+    Parameters
+    ----------
+    path : Path
+        The protocol file.
+
+    Returns
+    -------
+    list of str
+        One line for each problem of a case; the audit would leave these cases out and list them.
+
+    Raises
+    ------
+    pipeline.errors.AuditError
+        If the protocol could not run at all.
+    """
+    from pipeline.setup import check_cases, set_up
+
+    audit, cohort = set_up(load_protocol(path), Path())
+    return [str(problem) for problem in check_cases(audit, cohort)]

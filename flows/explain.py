@@ -1,0 +1,215 @@
+"""One relevance map of one image, without a cohort."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from pipeline.errors import AuditError, MethodError
+from pipeline.files import sha256_of, write_text
+
+if TYPE_CHECKING:
+    from pipeline.images import Photograph, Volume
+    from pipeline.models.opening import OpenedModel
+    from pipeline.models.prepared import Prepared
+
+
+def explain(
+    *,
+    model: str,
+    image: Path,
+    method: str,
+    target: str,
+    regions: Path | None,
+    atlas: str | None,
+    options: Sequence[str],
+    out: Path,
+) -> list[str]:
+    """Write `out/maps/<method>_class-<t>.*` and `out/explain.json`.
+
+    Parameters
+    ----------
+    model : str
+        Bundle folder, TorchScript file or reference model.
+    image : Path
+        NIfTI or photograph.
+    method : str
+        A name of `pipeline.attribution.METHODS`.
+    target : str
+        Class index, class name or `top-3`.
+    regions : Path, optional
+        Label image on the image's own grid.
+    atlas : str, optional
+        Parcellation that is carried to the image (MRI).
+    options : sequence of str
+        `KEY=VALUE`, values as YAML.
+    out : Path
+
+    Returns
+    -------
+    list of str
+        Lines for the reader.
+
+    Raises
+    ------
+    pipeline.errors.AuditError
+        If anything does not fit; nothing is written then.
+    """
+    from pipeline.attribution import METHODS, attribute, check_options
+    from pipeline.images.maps import write_map
+    from pipeline.models.opening import open_model
+
+    if method not in METHODS:
+        raise MethodError(f"unknown method {method!r}", f"use one of {', '.join(METHODS)}")
+    chosen = _options(options)
+    check_options(method, chosen)
+    opened = open_model(model)
+    picture = _read(image)
+    prepared = opened.prepare(picture)
+    labels = _labels(prepared, picture, regions, atlas)
+    relevance = attribute(
+        opened.module,
+        prepared.tensor,
+        _target(target, opened),
+        method=method,
+        regions=labels,
+        **chosen,
+    )
+    results = relevance if isinstance(relevance, list) else [relevance]
+    scores = results[0].scores[0]
+    classes = opened.card.classes if opened.card else [f"class {i}" for i in range(len(scores))]
+    files = {}
+    for result in results:
+        index = int(result.target[0])
+        values = result.values[0]
+        one = values.sum(0) if METHODS[method].signed else values.abs().sum(0)
+        path = write_map(
+            out / "maps",
+            f"{method}_class-{index}",
+            one.float().numpy(),
+            affine=prepared.affine,
+            native_from_model=prepared.native_from_model,
+            native_shape=prepared.native_shape,
+        )
+        files[path.relative_to(out).as_posix()] = {
+            "class": classes[index],
+            "target": index,
+            "sum": float(one.double().sum()),
+            "conservation_error": _first(result.conservation_error),
+            "bias_share": _first(result.bias_share),
+            "region_scores": None if result.region_scores is None else result.region_scores[0].tolist(),
+        }
+    notes = list(opened.notes)
+    content = {
+        "schema": "relevance-audit-explain/1",
+        "model": {"name": opened.card.name if opened.card else Path(model).name, "sha256": opened.sha256},
+        "image": {"name": image.name, "sha256": sha256_of(image)},
+        "method": method,
+        "options": chosen,
+        "classes": list(classes),
+        "logits": scores.tolist(),
+        "maps": files,
+        "sign": "positive speaks for the class",
+        "notes": notes,
+    }
+    write_text(out / "explain.json", json.dumps(content, indent=1) + "\n")
+    return [*notes, *(f"Map: {out / name}" for name in files), f"Numbers: {out / 'explain.json'}"]
+
+
+def _options(pairs: Sequence[str]) -> dict[str, Any]:
+    options = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise MethodError(f"option {pair!r} is not KEY=VALUE", "write e.g. --option patch=16")
+        try:
+            options[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise MethodError(
+                f"option {pair!r} cannot be read", "write numbers, words or [1, 2, 3]"
+            ) from error
+    return options
+
+
+def _read(path: Path) -> Volume | Photograph:
+    from pipeline.images import read_photograph, read_volume
+    from pipeline.images.volumes import is_nifti
+
+    return read_volume(path) if is_nifti(path) else read_photograph(path)
+
+
+def _target(text: str, model: OpenedModel) -> int | str:
+    if text.startswith("top-"):
+        return text
+    if model.card and text in model.card.classes:
+        return model.card.classes.index(text)
+    try:
+        return int(text)
+    except ValueError as error:
+        known = ", ".join(model.card.classes) if model.card else "a class index"
+        raise MethodError(
+            f"target {text!r} is not a class", f"use an index, top-3, or one of {known}"
+        ) from error
+
+
+def _labels(prepared: Prepared, picture: Volume | Photograph, regions: Path | None, atlas: str | None) -> Any:
+    import numpy as np
+    import torch
+
+    from pipeline.comparison import to_native
+    from pipeline.images import Volume
+
+    if regions is not None:
+        labels = _read_labels(regions, picture)
+        inverse = np.linalg.inv(prepared.native_from_model)
+        carried = to_native(labels, inverse, prepared.field.shape)
+        return torch.from_numpy(np.ascontiguousarray(carried, np.int64))
+    if atlas is None:
+        return None
+    if prepared.affine is None:
+        raise AuditError("an atlas goes with MRI only", "give --regions FILE for a photograph")
+    from pipeline.anatomy.brain import regions_of
+
+    from atlases import load_atlas
+
+    found = regions_of(Volume(prepared.tensor[0, 0].numpy(), prepared.affine, "image"), load_atlas(atlas))
+    if not found.registered:
+        raise AuditError(
+            f"the brain is not registered to the atlas: {found.reason}", "register it, or give --regions FILE"
+        )
+    return torch.from_numpy(np.ascontiguousarray(found.labels, np.int64))
+
+
+def _read_labels(path: Path, picture: Volume | Photograph) -> Any:
+    import numpy as np
+
+    from pipeline.errors import ImageError
+    from pipeline.images import Volume, read_volume
+    from pipeline.images.photographs import open_picture
+
+    if isinstance(picture, Volume):
+        volume = read_volume(path)
+        labels = volume.data
+        if not np.allclose(volume.affine, picture.affine, atol=1e-2):
+            raise ImageError(
+                f"{path.name}: lies on another grid than the image", "resample it with nearest neighbour"
+            )
+    else:
+        with open_picture(path) as opened:
+            labels = np.asarray(opened)
+    if labels.shape != picture.shape:
+        raise ImageError(
+            f"{path.name}: has shape {labels.shape}, the image {picture.shape}",
+            "resample it with nearest neighbour",
+        )
+    if not np.array_equal(labels, np.rint(labels)) or labels.min() < 0:
+        raise ImageError(f"{path.name}: labels are not whole numbers from 0", "store integer labels")
+    return labels.astype(np.int32)
+
+
+def _first(values: Any) -> float | None:
+    return None if values is None else float(values.reshape(-1)[0])

@@ -1,0 +1,51 @@
+"""A protocol on a schedule, by Prefect's own scheduler on the embedded server."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from flows.prefect_home import use_prefect_home
+from pipeline.errors import ProtocolError
+from pipeline.protocol import load_protocol
+
+
+def serve_protocol(protocol: Path, cron: str, root: Path) -> None:
+    """Audit a protocol whenever `cron` says, each time into a directory of its own, until stopped.
+
+    Parameters
+    ----------
+    protocol : Path
+    cron : str
+        Five fields, in the machine's time zone.
+    root : Path
+        Each run makes `root/<start, UTC>/`; Prefect's database lies in `root/.prefect`.
+
+    Raises
+    ------
+    pipeline.errors.AuditError
+        If the protocol could not run or `cron` is no schedule.
+    """
+    from croniter import croniter
+
+    from pipeline.setup import set_up
+
+    if not croniter.is_valid(cron):
+        raise ProtocolError(
+            f"{cron!r} is not a cron schedule", "write five fields, e.g. '0 2 * * 1' for Mondays at two"
+        )
+    set_up(load_protocol(protocol), root)
+    use_prefect_home(root / ".prefect")
+    os.environ.setdefault("PREFECT_RUNNER_PROCESS_LIMIT", "1")
+    from prefect.flows import EntrypointType
+
+    from flows.flow import scheduled_flow
+
+    scheduled_flow.serve(
+        name=protocol.stem,
+        cron=cron,
+        parameters={"protocol": str(protocol.resolve()), "root": str(root.resolve())},
+        limit=1,
+        entrypoint_type=EntrypointType.MODULE_PATH,
+        print_starting_message=False,
+    )

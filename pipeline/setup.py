@@ -1,0 +1,140 @@
+"""From a protocol to an audit that can run: everything that could be refused is refused here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from pipeline.case import Audit
+from pipeline.cohort import Case, Cohort, Problem, check_case, read_cohort
+from pipeline.errors import AuditError, ProtocolError
+from pipeline.images import read_photograph, read_volume
+from pipeline.models.opening import OpenedModel, open_model
+from pipeline.protocol import Protocol
+from pipeline.verdict import check_criteria
+
+if TYPE_CHECKING:
+    from atlases import Atlas
+
+T = TypeVar("T")
+NULLS = ("centre", "random", "sobel", "contrast")
+
+
+def set_up(protocol: Protocol, folder: Path) -> tuple[Audit, Cohort]:
+    """Open model, cohort and atlas of a protocol and hold them against each other.
+
+    Parameters
+    ----------
+    protocol : Protocol
+    folder : Path
+        The audit directory; nothing is written yet.
+
+    Returns
+    -------
+    tuple of Audit and Cohort
+
+    Raises
+    ------
+    pipeline.errors.AuditError
+        One line with everything that the protocol asks and that cannot be done.
+    """
+    mistakes: list[str] = []
+    _gather(mistakes, lambda: _check_names(protocol))
+    _gather(
+        mistakes,
+        lambda: check_criteria(protocol.criteria, protocol.modality, [m.name for m in protocol.methods]),
+    )
+    atlas = _gather(mistakes, lambda: _atlas(protocol))
+    model = _gather(mistakes, lambda: _model(protocol))
+    cohort = _gather(mistakes, lambda: read_cohort(protocol.cohort))
+    if mistakes or model is None or cohort is None:
+        raise ProtocolError("; ".join(mistakes), "mend the protocol")
+    classes = model.card.classes if model.card else _classes_of(model, cohort, protocol)
+    return Audit(protocol, model, classes, _target(protocol, classes), atlas, folder), cohort
+
+
+def check_cases(audit: Audit, cohort: Cohort) -> list[Problem]:
+    """Open every file of every case; return all problems at once."""
+    return [p for case in cohort.cases for p in check_case(case, audit.protocol.modality, audit.classes)]
+
+
+def _gather(mistakes: list[str], step: Callable[[], T]) -> T | None:
+    try:
+        return step()
+    except AuditError as error:
+        mistakes.append(str(error))
+        return None
+
+
+def _check_names(protocol: Protocol) -> None:
+    from pipeline.attribution import METHODS, check_options
+
+    mistakes = []
+    for method in protocol.methods:
+        if method.name not in METHODS:
+            mistakes.append(f"unknown method {method.name!r} (known: {', '.join(METHODS)})")
+            continue
+        try:
+            check_options(method.name, method.options)
+        except AuditError as error:
+            mistakes.append(str(error))
+        if method.name == "region_occlusion" and protocol.atlas is None:
+            mistakes.append("region_occlusion needs regions: name an atlas (MRI)")
+    mistakes += [
+        f"unknown null map {name!r} (known: {', '.join(NULLS)})"
+        for name in protocol.nulls
+        if name not in NULLS
+    ]
+    if mistakes:
+        raise ProtocolError("; ".join(mistakes))
+
+
+def _atlas(protocol: Protocol) -> Atlas | None:
+    if protocol.atlas is None:
+        return None
+    if protocol.modality != "mri":
+        raise ProtocolError("an atlas goes with MRI only", "leave atlas out")
+    from atlases import expected_regions, load_atlas
+
+    atlas = load_atlas(protocol.atlas)
+    expected_regions(protocol.disease, atlas.table)
+    return atlas
+
+
+def _model(protocol: Protocol) -> OpenedModel:
+    model = open_model(protocol.model)
+    if model.card and model.card.modality != protocol.modality:
+        raise ProtocolError(f"the model takes {model.card.modality}, the protocol says {protocol.modality}")
+    return model
+
+
+def _classes_of(model: OpenedModel, cohort: Cohort, protocol: Protocol) -> tuple[str, ...]:
+    """Count the classes of a model without a card on the first image that it takes."""
+    from pipeline.attribution import logits
+
+    reason = "no image could be read"
+    for case in cohort.cases:
+        try:
+            image = read_volume(case.image) if protocol.modality == "mri" else read_photograph(case.image)
+            return tuple(
+                f"class {i}" for i in range(logits(model.module, model.prepare(image).tensor).shape[1])
+            )
+        except AuditError as error:
+            reason = str(error)
+    raise ProtocolError(
+        f"the model without a card takes none of the images: {reason}", "give it a bundle with a card"
+    )
+
+
+def _target(protocol: Protocol, classes: tuple[str, ...]) -> int:
+    probe = Case("target", "target", Path(), str(protocol.target))
+    try:
+        index = probe.class_index(classes)
+    except AuditError as error:
+        known = ", ".join(f"{i} ({name})" for i, name in enumerate(classes))
+        raise ProtocolError(
+            f"target {protocol.target!r} is not a class of the model", f"use one of {known}"
+        ) from error
+    assert index is not None
+    return index
