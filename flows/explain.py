@@ -13,6 +13,7 @@ from pipeline.errors import AuditError, MethodError
 from pipeline.files import sha256_of, write_text
 
 if TYPE_CHECKING:
+    from pipeline.attribution import Relevance
     from pipeline.images import Photograph, Volume
     from pipeline.models.opening import OpenedModel
     from pipeline.models.prepared import Prepared
@@ -66,7 +67,7 @@ def explain(
     if method not in METHODS:
         raise MethodError(f"unknown method {method!r}", f"use one of {', '.join(METHODS)}")
     chosen = _options(options)
-    check_options(method, chosen)
+    check_options(METHODS[method], chosen)
     opened = open_model(model)
     picture = _read(image)
     prepared = opened.prepare(picture)
@@ -79,13 +80,11 @@ def explain(
         regions=labels,
         **chosen,
     )
-    results = relevance if isinstance(relevance, list) else [relevance]
-    scores = results[0].scores[0]
+    scores = relevance.scores[0]
     classes = opened.card.classes if opened.card else [f"class {i}" for i in range(len(scores))]
     files = {}
-    for result in results:
-        index = int(result.target[0])
-        values = result.values[0]
+    for n, index in enumerate(relevance.target):
+        values = relevance.values[n]
         one = values.sum(0) if METHODS[method].signed else values.abs().sum(0)
         path = write_map(
             out / "maps",
@@ -99,9 +98,9 @@ def explain(
             "class": classes[index],
             "target": index,
             "sum": float(one.double().sum()),
-            "conservation_error": _first(result.conservation_error),
-            "bias_share": _first(result.bias_share),
-            "region_scores": None if result.region_scores is None else result.region_scores[0].tolist(),
+            "conservation_error": _number(relevance.conservation_error, n),
+            "bias_share": _number(relevance.bias_share, n),
+            "region_scores": _regions(relevance, n),
         }
     notes = list(opened.notes)
     content = {
@@ -211,5 +210,11 @@ def _read_labels(path: Path, picture: Volume | Photograph) -> Any:
     return labels.astype(np.int32)
 
 
-def _first(values: Any) -> float | None:
-    return None if values is None else float(values.reshape(-1)[0])
+def _number(values: Any, n: int) -> float | None:
+    return None if values is None else float(values.reshape(-1)[n])
+
+
+def _regions(relevance: Relevance, n: int) -> dict[int, float] | None:
+    if relevance.region_scores is None:
+        return None
+    return dict(zip(relevance.region_labels, relevance.region_scores[n].tolist(), strict=True))

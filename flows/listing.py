@@ -10,12 +10,11 @@ def method_lines() -> Iterator[str]:
     from pipeline.attribution import METHODS
 
     for name, card in METHODS.items():
-        marks = ", ".join(
-            word
-            for word, holds in (("signed", card.signed), ("class-discriminative", card.class_discriminative))
-            if holds
-        )
-        yield f"{name:20} {card.title}; {card.family}; {marks or 'unsigned'}; cost {card.cost}; {card.needs}; {card.source}"
+        traits = ["signed" if card.signed else "unsigned"]
+        if card.class_discriminative:
+            traits.append("class-discriminative")
+        facts = (card.title, card.family, ", ".join(traits), f"cost {card.cost}", card.needs, card.source)
+        yield f"{name:20} {'; '.join(facts)}"
 
 
 def atlas_lines() -> Iterator[str]:

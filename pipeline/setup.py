@@ -76,7 +76,7 @@ def _check_names(protocol: Protocol) -> None:
             mistakes.append(f"unknown method {method.name!r} (known: {', '.join(METHODS)})")
             continue
         try:
-            check_options(method.name, method.options)
+            check_options(METHODS[method.name], method.options)
         except AuditError as error:
             mistakes.append(str(error))
         if method.name == "region_occlusion" and protocol.atlas is None:

@@ -1,0 +1,197 @@
+"""The table of methods: each family module announces its own with `@method(...)`."""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import MethodError
+
+if TYPE_CHECKING:
+    from pipeline.attribution.question import Answer
+
+ORDER = (
+    *(
+        "occlusion",
+        "region_occlusion",
+        "gradient",
+        "guided_backprop",
+        "lrp",
+        "sglrp",
+        "clrp",
+        "cam",
+        "grad_cam",
+    ),
+    *("grad_cam++", "guided_grad_cam", "mace", "integrated_gradients", "smooth_grad", "input_x_gradient"),
+)
+
+
+@dataclass(frozen=True)
+class MethodCard:
+    """What a reader and a scheduler have to know of a method.
+
+    Attributes
+    ----------
+    name, family : str
+        Family: `"perturbation"`, `"backpropagation"`, `"activation"` or `"concepts"`.
+    signed : bool
+        Whether negative values mean evidence against the target.
+    class_discriminative : bool
+        Whether it claims that the map of a class lies on that class's evidence.
+    needs : str
+        What model and caller must provide.
+    cost : str
+        In forward passes of the model.
+    source : str
+        The paper.
+    options : mapping
+        Option name → default.
+    compute : callable
+        `compute(question, **options) -> Answer`.
+    """
+
+    name: str
+    family: str
+    signed: bool
+    class_discriminative: bool
+    needs: str
+    cost: str
+    source: str
+    options: Mapping[str, Any]
+    compute: Callable[..., Answer]
+
+    @property
+    def title(self) -> str:
+        """The method's name as papers write it."""
+        return _TITLES.get(self.name, self.name.replace("_", " "))
+
+
+_TITLES = {
+    "guided_backprop": "guided backpropagation",
+    "lrp": "LRP",
+    "sglrp": "softmax-gradient LRP",
+    "clrp": "contrastive LRP",
+    "cam": "CAM",
+    "grad_cam": "Grad-CAM",
+    "grad_cam++": "Grad-CAM++",
+    "guided_grad_cam": "guided Grad-CAM",
+    "mace": "MACE",
+    "smooth_grad": "SmoothGrad",
+    "input_x_gradient": "input × gradient",
+}
+
+_cards: dict[str, MethodCard] = {}
+
+
+def method(
+    name: str, *, family: str, signed: bool, class_discriminative: bool, needs: str, cost: str, source: str
+) -> Callable[[Callable[..., Answer]], Callable[..., Answer]]:
+    """Announce `compute(question, *, option=default, …) -> Answer` as a method with those options."""
+
+    def announce(compute: Callable[..., Answer]) -> Callable[..., Answer]:
+        keywords = [p for p in inspect.signature(compute).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        options = {p.name: p.default for p in keywords}
+        _cards[name] = MethodCard(
+            name, family, signed, class_discriminative, needs, cost, source, options, compute
+        )
+        return compute
+
+    return announce
+
+
+class _Methods(Mapping[str, MethodCard]):
+    """Method name → card; the family modules are imported at the first look."""
+
+    def __init__(self) -> None:
+        self._complete = False
+
+    def _all(self) -> dict[str, MethodCard]:
+        if not self._complete:
+            from pipeline import attribution
+
+            for module in pkgutil.iter_modules(attribution.__path__):
+                import_module(f"{attribution.__name__}.{module.name}")
+            ordered = sorted(_cards, key=lambda n: (ORDER.index(n) if n in ORDER else len(ORDER), n))
+            for name in ordered:
+                _cards[name] = _cards.pop(name)
+            self._complete = True
+        return _cards
+
+    def __getitem__(self, name: str) -> MethodCard:
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __repr__(self) -> str:
+        return f"METHODS({', '.join(self)})"
+
+
+METHODS: Mapping[str, MethodCard] = _Methods()
+
+
+def card_of(name: str) -> MethodCard:
+    """Card of a method.
+
+    Raises
+    ------
+    pipeline.errors.MethodError
+        If there is no such method.
+    """
+    if name not in METHODS:
+        raise MethodError(f"unknown method {name!r}", f"use one of {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def check_options(card: MethodCard, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options in force: the card's defaults and what was given.
+
+    Raises
+    ------
+    pipeline.errors.MethodError
+        If an option is unknown to the method.
+    """
+    unknown = [name for name in given if name not in card.options]
+    if unknown:
+        known = ", ".join(sorted(card.options)) or "none"
+        raise MethodError(
+            f"method {card.name!r} has no option {', '.join(map(repr, unknown))}",
+            f"its options are: output, {known}",
+        )
+    return {**card.options, **given}
+
+
+def choice(option: str, value: object, allowed: tuple[object, ...]) -> None:
+    """Refuse an option value that is not among those allowed.
+
+    Raises
+    ------
+    pipeline.errors.MethodError
+    """
+    if not any(value is a or (type(value) is type(a) and value == a) for a in allowed):
+        raise MethodError(
+            f"option {option}={value!r} is not known", f"use one of {', '.join(map(repr, allowed))}"
+        )
+
+
+def number(
+    option: str, value: object, *, low: float = float("-inf"), high: float = float("inf"), above: bool = False
+) -> float:
+    """Return a finite number within limits, as float (`above`: strictly above `low`).
+
+    Raises
+    ------
+    pipeline.errors.MethodError
+    """
+    good = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+    if not good or (above and value == low):
+        limits = f"{'above' if above else 'from'} {low:g}" + (f" to {high:g}" if high != float("inf") else "")
+        raise MethodError(f"option {option}={value!r} is not a valid number", f"give a number {limits}")
+    return float(value)  # type: ignore[arg-type]
