@@ -114,9 +114,9 @@ def audit_cohort(audit: Audit, cohort: Cohort, run_case: RunCase) -> AuditRecord
         seconds = time.perf_counter() - begin
         record = conclude(audit, cohort, list(results.values()), errors, started, _now(), seconds)
         by_name = {case.case: case for case in cohort.cases}
-        for row in record.cases:
-            if row.page and not (audit.folder / "cases" / f"{row.case}.npz").is_file():
-                run_case(by_name[row.case])  # an earlier report did not show this case
+        for shown in record.cases:
+            if shown.page and not (audit.folder / "cases" / f"{shown.case}.npz").is_file():
+                run_case(by_name[shown.case])  # an earlier report did not show this case
         tidy(audit, record)
         log.info("verdict: %s", record.verdict.answer)
     return record

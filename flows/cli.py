@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="relevance-audit",
-        description="Why does a CNN call a brain 'Alzheimer' or a retina 'diabetic'? A lesion, or a shortcut?",
+        description="Why does a CNN call a brain 'Alzheimer' or a retina 'diabetic'? Lesion or shortcut?",
         epilog="Exit code 0: sound, or done; 1: flagged, inconclusive, or something found; 2: could not run.",
     )
     parser.add_argument("--version", action="version", version=f"relevance-audit {__version__}")

@@ -37,7 +37,7 @@ def serve_protocol(protocol: Path, cron: str, root: Path) -> None:
     set_up(load_protocol(protocol), root)
     use_prefect_home(root / ".prefect")
     os.environ.setdefault("PREFECT_RUNNER_PROCESS_LIMIT", "1")
-    from prefect.flows import EntrypointType
+    from prefect.deployments.runner import EntrypointType
 
     from flows.flow import scheduled_flow
 
