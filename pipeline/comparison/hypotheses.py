@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 from pipeline.comparison.statistics import FEWEST_PATIENTS, Estimate, Floats, by_patient, mean_interval
 
@@ -75,9 +77,15 @@ def paired_test(
         return Test(
             estimate, _tail(signs @ means, means.sum(), alternative, 0), "exact sign-change test by patient"
         )
-    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(permutations, n))
+    signs = _random_signs(n, permutations, seed)
     p = _tail(signs @ means, means.sum(), alternative, 1)
     return Test(estimate, p, f"sign-change test by patient ({permutations} permutations)")
+
+
+@lru_cache(maxsize=2)
+def _random_signs(n: int, permutations: int, seed: int) -> npt.NDArray[np.float32]:
+    signs = np.random.default_rng(seed).integers(0, 2, (permutations, n), np.int8)
+    return (1 - 2 * signs).astype(np.float32)
 
 
 def permutation_test(
@@ -134,8 +142,6 @@ def _welch(a: Floats, b: Floats) -> Floats:
 
 
 def _welch_interval(a: Floats, b: Floats, excluded: int) -> Estimate:
-    from scipy import stats
-
     va, vb = a.var(ddof=1) / a.size, b.var(ddof=1) / b.size
     value = float(a.mean() - b.mean())
     if va + vb == 0:
@@ -168,8 +174,6 @@ def benjamini_hochberg(p: Sequence[float] | npt.NDArray[Any]) -> Floats:
     ndarray of float64, shape (tests,)
         NaN stays NaN.
     """
-    from scipy import stats
-
     raw = np.asarray(p, np.float64)
     adjusted = np.full(raw.shape, np.nan)
     tested = ~np.isnan(raw)

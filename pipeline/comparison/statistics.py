@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,9 @@ Floats = npt.NDArray[np.float64]
 
 FEWEST_PATIENTS = 6
 """Below this number of patients no interval is given, and no criterion can be sound."""
-BOOTSTRAP_FROM = 30
-"""From this number of patients a mean gets a BCa bootstrap interval, below it Student's t."""
-RESAMPLES = 4000
+WIDEST = 3.0
+"""The bootstrap may widen a t-interval at most to so many times its half-width."""
+RESAMPLES = 2000
 """Bootstrap resamples."""
 LEVEL = 0.95
 """Confidence level of every interval."""
@@ -114,10 +115,15 @@ def mean_interval(
     values: Sequence[float] | npt.NDArray[Any],
     patients: Sequence[Hashable] | npt.NDArray[Any] | None = None,
     *,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Estimate:
-    """Mean over patients with a 95 % interval: Student's t below 30 patients, BCa bootstrap from 30.
+    """Mean over patients with a 95 % interval that holds for skewed and heavy-tailed values.
+
+    Student's t, widened on each side to the studentised bootstrap (Hall 1988) where that reaches further,
+    at most to three times. In simulations t alone fell short of 92 % on skewed values of few patients, and
+    BCa on few patients and on heavy tails; see docs/statistics.md.
 
     Parameters
     ----------
@@ -125,8 +131,10 @@ def mean_interval(
         NaN where undefined.
     patients : sequence, shape (cases,), optional
         Whose case it is.
+    bounds : tuple of float, optional
+        What the quantity cannot exceed; the interval is cut there.
     seed, resamples : int
-        Of the bootstrap (Efron 1987).
+        Of the bootstrap.
 
     Returns
     -------
@@ -140,14 +148,50 @@ def mean_interval(
     value = float(means.mean())
     if n < FEWEST_PATIENTS:
         return _no_interval(value, n, excluded)
-    if n < BOOTSTRAP_FROM:
-        half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * means.std(ddof=1) / np.sqrt(n))
-        return Estimate(value, value - half, value + half, n, excluded, "t-interval by patient")
+    error = float(means.std(ddof=1) / np.sqrt(n))
+    quantile = float(stats.t.ppf((1 + LEVEL) / 2, n - 1))
+    below, above = _studentised_quantiles(means - value, error, seed, resamples)
+    low = value - error * float(np.clip(above, quantile, WIDEST * quantile))
+    high = value + error * float(np.clip(-below, quantile, WIDEST * quantile))
+    low, high = max(low, min(bounds[0], value)), min(high, max(bounds[1], value))
+    method = f"t-interval by patient, widened by the studentised bootstrap ({resamples} resamples)"
+    return Estimate(value, low, high, n, excluded, method)
+
+
+def _studentised_quantiles(centred: Floats, error: float, seed: int, resamples: int) -> tuple[float, float]:
+    """Outer quantiles of (mean − 0) / standard error over resampled patients; 0 where nothing varies."""
+    n = centred.size
+    if error <= 1e-15 * max(1.0, float(np.abs(centred).max())):
+        return 0.0, 0.0
+    weights = resampling_weights(n, resamples, seed)
+    means = weights @ centred / n
+    variances = (weights @ np.square(centred) / n - np.square(means)) / (n - 1)
+    varied = variances > 1e-12 * error**2
+    ratios = means[varied] / np.sqrt(variances[varied])
+    if ratios.size < resamples / 2:
+        return 0.0, 0.0
+    low, high = np.quantile(ratios, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+@lru_cache(maxsize=4)
+def resampling_weights(n: int, resamples: int, seed: int) -> Floats:
+    """How often each patient is drawn in each resample; the same for every number of a cohort.
+
+    Parameters
+    ----------
+    n, resamples, seed : int
+        Patients, resamples, seed.
+
+    Returns
+    -------
+    ndarray of float64, shape (resamples, n)
+        Read-only; every row sums to n.
+    """
     rng = np.random.default_rng(seed)
-    replicates = rng.multinomial(n, np.full(n, 1 / n), size=resamples) @ means / n
-    leave_one_out = (means.sum() - means) / (n - 1)
-    low, high = bca(value, replicates, leave_one_out)
-    return Estimate(value, low, high, n, excluded, f"BCa bootstrap by patient ({resamples} resamples)")
+    weights = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
+    weights.setflags(write=False)
+    return weights
 
 
 def _no_interval(value: float, n: int, excluded: int) -> Estimate:
