@@ -74,7 +74,8 @@ def field_of_view(photograph: Photograph) -> FieldOfView:
     """
     factor = max(1, round(max(photograph.shape) / _WORKING_SIDE))
     signal = _signal(photograph, factor)
-    down, right = np.gradient(ndimage.gaussian_filter(signal, 1.5))
+    soft: Points = ndimage.gaussian_filter(signal, 1.5)
+    down, right = np.asarray(np.gradient(soft, axis=0)), np.asarray(np.gradient(soft, axis=1))
     best: Circle | None = None
     best_support = 0.0
     for threshold in _THRESHOLDS:
@@ -99,7 +100,8 @@ def _signal(photograph: Photograph, factor: int) -> Points:
     grey = photograph.data[:rows, :columns].max(axis=2)
     blocks = grey.reshape(rows // factor, factor, columns // factor, factor)
     small = blocks.mean(axis=(1, 3), dtype=np.float64)
-    return np.sqrt(np.clip(small, 0, None) + 1e-3)
+    signal: Points = np.sqrt(np.clip(small, 0, None) + 1e-3)
+    return signal
 
 
 def _outermost(down: Points, right: Points, threshold: float) -> Points:
@@ -155,7 +157,8 @@ def _fit(points: Points, start: Circle) -> Circle:
     """Geometric least squares with a robust loss."""
 
     def residuals(circle: Points) -> Points:
-        return np.hypot(points[:, 0] - circle[0], points[:, 1] - circle[1]) - circle[2]
+        off: Points = np.hypot(points[:, 0] - circle[0], points[:, 1] - circle[1]) - circle[2]
+        return off
 
     found = optimize.least_squares(residuals, start, loss="soft_l1", f_scale=0.5)
     row, column, radius = (float(value) for value in found.x)

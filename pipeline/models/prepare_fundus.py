@@ -94,7 +94,7 @@ def square_transform(view: FieldOfView, shape: tuple[int, int]) -> npt.NDArray[n
 
 
 def _resample_square(data: FloatArray, view: FieldOfView, shape: tuple[int, int]) -> FloatArray:
-    """The bounding square at `shape`, black beyond the picture; (rows, columns, channels)."""
+    """Resample the bounding square to `shape`, black beyond the picture; (rows, columns, channels)."""
     from PIL import Image
 
     top, left = view.row - view.radius + 0.5, view.column - view.radius + 0.5  # edges, not centres

@@ -144,8 +144,8 @@ def _expose(eye: Eye, retina: FloatArray, exposure: float, vignette: float) -> F
     linear = np.clip(retina, 0, None) * (exposure * rim)[..., None]
     knee = 0.75
     over = np.maximum(linear - knee, 0)
-    rolled: FloatArray = np.minimum(linear, knee) + (1 - knee) * (1 - np.exp(-over / (1 - knee)))
-    return rolled
+    rolled = np.minimum(linear, knee) + (1 - knee) * (1 - np.exp(-over / (1 - knee)))
+    return rolled.astype(np.float32)
 
 
 def _frame(generator: np.random.Generator, eye: Eye, picture: FloatArray) -> FloatArray:

@@ -34,7 +34,7 @@ class Site:
     noise, blur : float
         Noise (SD, 0–1) and point spread (SD, thousandths of the radius).
     notch : bool
-        A small tab on the rim, by which some cameras mark the side.
+        Small tabs on the rim, by which some cameras mark the side: 0 or 1.
     black : float
         Level outside the field.
     """
@@ -45,14 +45,14 @@ class Site:
     vignette: float
     noise: float
     blur: float
-    notch: bool
+    notch: int
     black: float
 
 
 SITES: dict[str, Site] = {
-    "amber": Site((0.82, 0.43, 0.10), 1.50, 1.19, 0.30, 0.008, 2.2, True, 0.004),
-    "rose": Site((0.80, 0.47, 0.30), 1.00, 0.95, 0.22, 0.006, 1.6, False, 0.000),
-    "copper": Site((0.70, 0.32, 0.12), 1.25, 1.04, 0.42, 0.010, 2.6, False, 0.012),
+    "amber": Site((0.82, 0.43, 0.10), 1.50, 1.19, 0.30, 0.008, 2.2, 1, 0.004),
+    "rose": Site((0.80, 0.47, 0.30), 1.00, 0.95, 0.22, 0.006, 1.6, 0, 0.000),
+    "copper": Site((0.70, 0.32, 0.12), 1.25, 1.04, 0.42, 0.010, 2.6, 0, 0.012),
 }
 """Cameras by name."""
 
@@ -103,7 +103,8 @@ class Eye:
     def distance(self, point: tuple[float, float], *, stretch: float = 1.0) -> FloatArray:
         """Distance of every pixel from a point, (H, W), in radii; `stretch` > 1 makes tall ovals."""
         y, x = self.grid
-        return np.hypot((y - point[0]) / stretch, x - point[1])
+        away: FloatArray = np.hypot((y - point[0]) / stretch, x - point[1])
+        return away
 
 
 def plan_eye(

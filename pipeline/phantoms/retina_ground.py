@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.images.types import FloatArray
+from pipeline.images.types import BoolArray, FloatArray
 from pipeline.phantoms.retina_eye import Eye, smooth_noise
 from pipeline.phantoms.retina_vessels import VesselMaps
 
@@ -19,7 +19,8 @@ _DRUSE = np.array([0.93, 0.72, 0.38], np.float32)
 def smoothstep(low: float, high: float, x: FloatArray) -> FloatArray:
     """0 below `low`, 1 above `high`, smooth between."""
     t = np.clip((x - low) / (high - low), 0, 1)
-    return (t * t * (3 - 2 * t)).astype(np.float32)
+    smooth: FloatArray = (t * t * (3 - 2 * t)).astype(np.float32)
+    return smooth
 
 
 def paint_ground(generator: np.random.Generator, eye: Eye, vessels: VesselMaps) -> FloatArray:
@@ -63,7 +64,8 @@ def _macula(generator: np.random.Generator, eye: Eye) -> FloatArray:
     width = generator.uniform(0.055, 0.085)
     density = broad * np.exp(-((r / 0.30) ** 2)) + deep * np.exp(-((r / width) ** 2))
     spot = -0.22 * generator.uniform(0, 1) * np.exp(-((r / 0.012) ** 2))  # foveolar reflex
-    return (density + spot).astype(np.float32)
+    shade: FloatArray = (density + spot).astype(np.float32)
+    return shade
 
 
 def _disc_distance(eye: Eye) -> FloatArray:
@@ -71,8 +73,8 @@ def _disc_distance(eye: Eye) -> FloatArray:
     return (eye.distance(eye.disc, stretch=1.08) / eye.disc_radius).astype(np.float32)
 
 
-def disc_mask(eye: Eye) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    """The optic disc, shape (H, W)."""
+def disc_mask(eye: Eye) -> BoolArray:
+    """Tell which pixels are optic disc, shape (H, W)."""
     return _disc_distance(eye) <= 1.0
 
 
@@ -88,7 +90,8 @@ def _nerve_fibres(generator: np.random.Generator, eye: Eye) -> FloatArray:
     streaks = sum(np.cos(k * (angle + bend) + p) for k, p in zip(waves, phases, strict=True)) / 6
     envelope = np.exp(-(((r - 0.15) / 0.38) ** 2)) * (0.25 + np.abs(np.sin(angle)) ** 1.5)
     sheen = generator.uniform(0.0, 0.12)
-    return (envelope * sheen * (1.2 + 0.45 * streaks)).astype(np.float32)
+    gain: FloatArray = (envelope * sheen * (1.2 + 0.45 * streaks)).astype(np.float32)
+    return gain
 
 
 def _drusen(generator: np.random.Generator, eye: Eye, picture: FloatArray) -> None:
@@ -107,7 +110,7 @@ def _drusen(generator: np.random.Generator, eye: Eye, picture: FloatArray) -> No
 def _disc(generator: np.random.Generator, eye: Eye, picture: FloatArray) -> None:
     """Pink-orange rim, pale cup towards the temple, soft border, sometimes a crescent beside it."""
     r = _disc_distance(eye)
-    y, x = eye.grid
+    x = eye.grid[1]
     cup_at = (eye.disc[0], eye.disc[1] + 0.12 * eye.disc_radius * eye.temporal)
     ratio = generator.uniform(0.30, 0.58)
     cup = smoothstep(1.25, 0.55, (eye.distance(cup_at, stretch=1.1) / (ratio * eye.disc_radius)))
@@ -140,4 +143,5 @@ def _light(generator: np.random.Generator, eye: Eye) -> FloatArray:
         edge = y * np.sin(angle) + x * np.cos(angle)
         haze = smoothstep(0.62, 1.05, edge.astype(np.float32)) * generator.uniform(0.1, 0.4)
         out += haze[..., None] * np.array([0.25, 0.5, 0.7], np.float32)
-    return np.clip(out, 0.05, None).astype(np.float32)
+    lit: FloatArray = np.clip(out, 0.05, None).astype(np.float32)
+    return lit

@@ -99,7 +99,8 @@ class _Canvas:
 
     def places(self, count: int, *, near_arcades: bool = False) -> list[tuple[float, float]]:
         """Draw positions within the picture and off the disc: around the macula, or near the arcades."""
-        eye, found = self.eye, []
+        eye = self.eye
+        found: list[tuple[float, float]] = []
         half = (eye.view.shape[0] / 2 / eye.view.radius, eye.view.shape[1] / 2 / eye.view.radius)
         while len(found) < count:
             r = self.generator.uniform(0.38, 0.70) if near_arcades else 0.88 * self.generator.random() ** 0.62

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -100,7 +101,8 @@ def _wriggle(generator: np.random.Generator, points: Path, strength: float) -> P
     sideways *= strength * np.minimum(1, np.arange(n) / 25)
     tangent = np.gradient(points, axis=0)
     tangent /= np.linalg.norm(tangent, axis=1, keepdims=True) + 1e-9
-    return points + sideways[:, None] * np.stack([tangent[:, 1], -tangent[:, 0]], axis=1)
+    moved: Path = points + sideways[:, None] * np.stack([tangent[:, 1], -tangent[:, 0]], axis=1)
+    return moved
 
 
 def _walk(
@@ -183,7 +185,7 @@ def _draw(eye: Eye, strokes: list[tuple[Path, Path]]) -> FloatArray:
     for points, widths in strokes:
         places = (points * scale + origin)[:, ::-1]
         thick = widths * scale
-        for (a, b), w in zip(zip(places[:-1], places[1:], strict=True), thick[1:], strict=True):
+        for (a, b), w in zip(pairwise(places), thick[1:], strict=True):
             if w < 0.3:
                 continue
             pen.line([*a, *b], fill=min(255, round(255 * w)), width=max(1, round(w)))
