@@ -1,0 +1,1 @@
+"""Figures of a report: matplotlib's Agg canvas, no state between them, the same bytes every time."""

@@ -1,0 +1,47 @@
+"""The sections of a report, in order.
+
+A new section is one module here with `build(context) -> Section | None`, and its line in `SECTIONS`.
+`None`, or a section without blocks, is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from reports.blocks import Section
+from reports.context import Context
+from reports.sections import (
+    agreement,
+    cases,
+    cohort,
+    cover,
+    criteria,
+    errors,
+    explanations,
+    limits,
+    methods,
+    model,
+    provenance,
+    regions,
+    review,
+    shares,
+    wrong,
+)
+
+SECTIONS: tuple[Callable[[Context], Section | None], ...] = (
+    cover.build,
+    criteria.build,
+    cohort.build,
+    model.build,
+    methods.build,
+    agreement.build,
+    regions.build,
+    shares.build,
+    wrong.build,
+    cases.build,
+    errors.build,
+    limits.build,
+    explanations.build,
+    provenance.build,
+    review.build,
+)

@@ -1,0 +1,171 @@
+"""Relevance against the experts' marks, beside maps that know nothing of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pipeline.record import Agreement
+from reports.blocks import Block, Column, Part, Picture, Section, Table, Text
+from reports.context import Context
+from reports.glossary import METRIC_ORDER, method, metric, metric_key, null
+from reports.words import clean, figure, p_value, plain, plural
+
+if TYPE_CHECKING:
+    from reports.figures.charts import Panel, Row
+
+ROWS_SHOWN = 80
+
+
+def build(context: Context) -> Section | None:
+    """Build one part per lesion type."""
+    agreement = context.record.agreement
+    if not agreement:
+        return None
+    blocks: list[Block] = [
+        Text(
+            "Relevance is compared with the marks of experts, and so are maps that know nothing of the "
+            "model. Only what lies clearly above these nulls says something about the model. Difference: "
+            "method minus null, paired by case. p: paired test, corrected for the number of tests "
+            "(Benjamini–Hochberg). n: patients."
+        )
+    ]
+    left_out = _left_out(agreement)
+    if left_out:
+        blocks.append(Text(left_out, small=True))
+    for index, lesion in enumerate(dict.fromkeys(row.lesion for row in agreement)):
+        rows = [row for row in agreement if row.lesion == lesion]
+        blocks.append(Part(plain(lesion).capitalize(), _part(context, index, lesion, rows)))
+    return Section(
+        "agreement",
+        "Agreement with experts",
+        "Does relevance lie where experts see lesions, and more so than any map would?",
+        blocks,
+    )
+
+
+def _left_out(agreement: Sequence[Agreement]) -> str:
+    counts: dict[str, int] = {}
+    for row in agreement:
+        counts[row.lesion] = max(counts.get(row.lesion, 0), row.figure.excluded)
+    told = [f"{plain(lesion)}: up to {plural(count, 'case')}" for lesion, count in counts.items() if count]
+    return f"Left out, for want of marks or of positive relevance: {'; '.join(told)}." if told else ""
+
+
+def _part(context: Context, index: int, lesion: str, rows: Sequence[Agreement]) -> list[Block]:
+    from reports.figures.charts import intervals
+
+    blocks: list[Block] = []
+    panels = _panels(context, lesion, rows)
+    if panels:
+        path, relative = context.figure_path(f"agreement-{index + 1}.svg")
+        intervals(path, panels, main="this method")
+        titles = ", ".join(panel.title for panel in panels)
+        blocks.append(
+            Picture(
+                relative,
+                alt=f"Agreement with the marks of {plain(lesion)}: {titles}, for each method with its 95 % "
+                "interval and the nulls in the same row. All numbers are in the table that follows.",
+                caption="Filled dots: the method, with its 95 % interval by patient. Open symbols: maps that "
+                "know nothing of the model, on the same cases. Dashed line: chance, where it is one number.",
+            )
+        )
+    left = ROWS_SHOWN
+    for name in sorted(dict.fromkeys(row.metric for row in rows), key=_order):
+        lines = [line for row in rows if row.metric == name for line in _lines(row)]
+        if left > 0:
+            blocks.append(_table(name, lines[:left]))
+        left -= len(lines)
+    if left < 0:
+        blocks.append(Text(f"{plural(-left, 'row')} more in audit.json.", small=True))
+    return blocks
+
+
+def _table(name: str, lines: list[list[str]]) -> Table:
+    term = metric(name)
+    return Table(
+        caption=f"{term.title}. {term.meaning}",
+        columns=[
+            Column("Method", 1.35),
+            Column("Value [95 %]", 1.75),
+            Column("n", 0.4, "right"),
+            Column("Null", 1.75),
+            Column("Null’s value [95 %]", 1.75),
+            Column("Difference [95 %]", 1.85),
+            Column("p", 0.7, "right"),
+        ],
+        rows=lines,
+    )
+
+
+def _order(name: str) -> tuple[int, str]:
+    key = metric_key(name)
+    return (METRIC_ORDER.index(key) if key in METRIC_ORDER else len(METRIC_ORDER), key)
+
+
+def _lines(row: Agreement) -> list[list[str]]:
+    own = [method(row.method).title, figure(row.figure), str(row.figure.n)]
+    if not row.nulls:
+        return [[*own, "–", "–", "–", "–"]]
+    return [
+        [
+            *own,
+            null(name).title,
+            figure(value),
+            figure(row.differences[name]) if name in row.differences else "–",
+            p_value(row.p_values.get(name)),
+        ]
+        for name, value in row.nulls.items()
+    ]
+
+
+def _panels(context: Context, lesion: str, rows: Sequence[Agreement]) -> list[Panel]:
+    from reports.figures.charts import Panel
+
+    methods = list(dict.fromkeys(row.method for row in rows))
+    panels = []
+    for name in METRIC_ORDER:
+        found = {row.method: row for row in rows if metric_key(row.metric) == name}
+        if any(row.figure.value is not None for row in found.values()):
+            lines = [_row(context, m, lesion, found.get(m)) for m in methods]
+            panels.append(Panel(_short(name), lines, 0.0 if name.startswith("log2") else None))
+    return panels
+
+
+def _short(name: str) -> str:
+    return {
+        "log2_mass_lift": "Lift on marks (log₂)",
+        "mass_accuracy": "Relevance on marks",
+        "rank_accuracy": "Strongest points on marks",
+        "pointing_game": "Pointing game",
+    }.get(name, metric(name).title)
+
+
+def _row(context: Context, name: str, lesion: str, row: Agreement | None) -> Row:
+    from pipeline.record import Figure
+    from reports.figures.charts import Row
+
+    title = clean(method(name).title)
+    if row is None:
+        return Row(title, Figure())
+    return Row(
+        title,
+        row.figure,
+        {clean(null(n).title): value for n, value in row.nulls.items()},
+        _single(context, name, lesion, row.metric),
+    )
+
+
+def _single(context: Context, name: str, lesion: str, measure: str) -> list[float]:
+    """Single cases of the audited class; none for rates, where a case is 0 or 1."""
+    table = context.measurements
+    if table is None or metric_key(measure) == "pointing_game":
+        return []
+    keep = (
+        (table["method"] == name)
+        & (table["lesion"] == lesion)
+        & (table["metric"] == measure)
+        & (table["target"] == context.record.target)
+    )
+    values = table.loc[keep, "value"].dropna()
+    return [float(v) for v in values[abs(values) < 1e6]]
