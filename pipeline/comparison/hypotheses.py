@@ -137,8 +137,9 @@ def permutation_test(
 def _welch(a: Floats, b: Floats) -> Floats:
     difference = a.mean(axis=1) - b.mean(axis=1)
     error = np.sqrt(a.var(axis=1, ddof=1) / a.shape[1] + b.var(axis=1, ddof=1) / b.shape[1])
-    result: Floats = np.divide(difference, error, out=np.sign(difference) * np.inf, where=error > 0)
-    return np.where(np.isnan(result), 0.0, result)
+    certain = np.where(difference == 0, 0.0, np.copysign(np.inf, difference))
+    result: Floats = np.divide(difference, error, out=certain, where=error > 0)
+    return result
 
 
 def _welch_interval(a: Floats, b: Floats, excluded: int) -> Estimate:
