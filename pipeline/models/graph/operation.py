@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -62,7 +63,7 @@ class Operation:
     place: str = ""
     keyword_only: frozenset[str] = field(default_factory=frozenset)
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[str, ...]:
         """Names of the values read, in order, repeated where one is read twice."""
         return tuple(ref.name for ref in refs(self.arguments))
