@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar, Literal
 
-from reports.words import breakable, clean
+from reports.words import breakable, clean, cut
 
 Align = Literal["left", "right", "center"]
+CELL = 400
 Tone = Literal["plain", "warning", "sound", "flagged", "inconclusive"]
 
 
@@ -183,12 +184,14 @@ class Questions(Block):
 
     Attributes
     ----------
+    title : str
     questions : sequence of str
     answers : sequence of str
         One box each.
     """
 
     kind: ClassVar[str] = "questions"
+    title: str
     questions: Sequence[str]
     answers: Sequence[str]
 
@@ -261,14 +264,15 @@ class Section:
 def as_data(value: Any) -> Any:
     """Turn sections and blocks into JSON values; every text is cleaned on its way.
 
-    Long words in tables, facts and bars may break anywhere, so that no name runs out of its column.
+    Long words in tables, facts and bars may break anywhere, so that no name runs out of its column;
+    their texts end after 400 characters.
     """
     return _as_data(value, narrow=False)
 
 
 def _as_data(value: Any, *, narrow: bool) -> Any:
     if isinstance(value, str):
-        return breakable(clean(value), 14 if narrow else 40)
+        return breakable(cut(clean(value), CELL), 14) if narrow else breakable(clean(value), 40)
     if is_dataclass(value):
         narrow = narrow or isinstance(value, Table | Scores | Facts)
         content = {

@@ -16,7 +16,7 @@ from pipeline.record import AuditRecord, read_record
 from reports.blocks import Section, as_data
 from reports.context import Context
 from reports.sections import SECTIONS
-from reports.words import clean, fonts_folder
+from reports.words import clean, fonts_folder, moment
 
 if TYPE_CHECKING:
     from typst import PDFStandard
@@ -71,7 +71,7 @@ def _typeset(scratch: Path, record: AuditRecord, sections: list[Section]) -> byt
     content = {
         "title": clean(record.title) or "Audit",
         "subtitle": clean(record.model.name),
-        "date": clean(record.provenance.finished),
+        "date": clean(moment(record.provenance.finished)),
         "sections": as_data(sections),
     }
     (scratch / "report.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 import re
 import unicodedata
@@ -127,6 +128,11 @@ def shorten(text: str, longest: int = 34) -> str:
     return f"{text[: longest - tail - 1]}…{text[-tail:]}"
 
 
+def cut(text: str, longest: int) -> str:
+    """End a long text early; the record has it in full."""
+    return text if len(text) <= longest else f"{text[: longest - 1].rstrip()}…"
+
+
 def duration(seconds: float | None) -> str:
     """Print a time span."""
     if seconds is None:
@@ -137,6 +143,20 @@ def duration(seconds: float | None) -> str:
         return f"{number(seconds)} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def moment(text: str) -> str:
+    """Print an ISO time to the minute; anything else as it is.
+
+    >>> moment("2026-11-23T01:07:41+00:00")
+    '2026-11-23 01:07 UTC'
+    """
+    try:
+        when = dt.datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    zone = "" if when.tzinfo is None else " UTC"
+    return f"{when.astimezone(dt.UTC) if zone else when:%Y-%m-%d %H:%M}{zone}"
 
 
 def class_name(index: int | None, classes: Sequence[str]) -> str:

@@ -55,7 +55,7 @@ class Panel:
     zero: float | None = None
 
 
-def intervals(path: Path, panels: Sequence[Panel], main: str, per_row: int = 3) -> None:
+def intervals(path: Path, panels: Sequence[Panel], main: str, per_row: int = 5) -> None:
     """Draw dots with intervals, one panel a measure, the nulls in the same rows.
 
     Parameters
@@ -76,18 +76,18 @@ def intervals(path: Path, panels: Sequence[Panel], main: str, per_row: int = 3) 
     body = step * len(names) + 2
     lines = -(-len(panels) // per_row)
     legend = 6.0
-    total = legend + lines * (body + 13)
+    total = legend + lines * (body + 14)
     with canvas(path, TEXT_WIDTH, total) as figure:
         for index, panel in enumerate(panels):
             column, line = index % per_row, index // per_row
-            axes = place(figure, label + column * (width + 4), legend + 5 + line * (body + 13), width, body)
+            axes = place(figure, label + column * (width + 4), legend + 7 + line * (body + 14), width, body)
             _panel(axes, panel, others)
             axes.set_yticks(range(len(names)), [shorten(n, 26) for n in names] if column == 0 else [])
         _legend(figure, main, others, single=any(r.single for p in panels for r in p.rows))
 
 
 def _panel(axes: Any, panel: Panel, others: Sequence[str]) -> None:
-    axes.set_title(panel.title, loc="left", pad=3, fontweight="bold")
+    axes.set_title(panel.title, loc="left", pad=3, fontweight="bold", fontsize=6.8)
     axes.set_ylim(len(panel.rows) - 0.5, -0.5)
     axes.grid(axis="x", color="#e3e6e9", linewidth=0.5)
     axes.set_axisbelow(True)
@@ -122,7 +122,7 @@ def _panel(axes: Any, panel: Panel, others: Sequence[str]) -> None:
                     filled=False,
                 )
     axes.margins(x=0.06)
-    axes.locator_params(axis="x", nbins=5)
+    axes.locator_params(axis="x", nbins=3)
 
 
 def _dot(axes: Any, figure: Figure, y: float, colour: str, marker: str, *, filled: bool) -> None:

@@ -135,7 +135,7 @@ def colour_bar(axes: Any, for_name: str) -> None:
     axes.imshow(background, cmap="gray", vmin=0, vmax=1, extent=extent, aspect="auto")
     axes.imshow(colours(ramp), extent=extent, aspect="auto")
     axes.set_yticks([])
-    axes.set_xticks([-1, 0, 1], ["against\n−scale", "0", f"for {for_name}\n+scale"])
+    axes.set_xticks([-1, 0, 1], ["against\n−scale", "0", f"for {for_name}\n+scale".replace(" \n", "\n")])
     for spine in axes.spines.values():
         spine.set_visible(True)
 

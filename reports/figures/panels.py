@@ -17,16 +17,26 @@ from reports.words import shorten
 
 TITLE = 5.5
 GAP = 2.5
-LEGEND_HEIGHT = 17.0
-TALLEST = 178.0
+LEGEND_HEIGHT = 15.0
 
 
 @dataclass(frozen=True)
 class Map:
-    """One relevance map to draw: its key in the arrays, and what stands above it."""
+    """One relevance map to draw.
+
+    Attributes
+    ----------
+    key : str
+        Its name in the arrays.
+    title : str
+        What stands above it.
+    side : str
+        Which class it speaks for, where there are maps of several.
+    """
 
     key: str
     title: str
+    side: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,7 +123,7 @@ def draw_case(
     per_row = scene.panels_per_row
     width = (TEXT_WIDTH - GAP * (per_row - 1)) / per_row
     height = panel_height(scene)
-    lead = (2 if scene.marks else 1) if first else 0
+    lead = lead_panels(scene, maps) if first else 0
     rows = -(-(lead + len(maps)) // per_row)
     total = rows * (height + TITLE + 1) + LEGEND_HEIGHT
     background = overlay.grey(scene.image, scene.field)
@@ -127,9 +137,16 @@ def draw_case(
             _draw_image(figure, scene, next(cells), width)
             if scene.marks:
                 _draw_marks(figure, scene, background, next(cells), width)
+            elif lead == 2:
+                next(cells)
         for item in maps:
             _draw_map(figure, scene, background, item, next(cells), width)
         _draw_legend(figure, names, target, total)
+
+
+def lead_panels(scene: Scene, maps: Sequence[Map]) -> int:
+    """How many panels come before the maps: two where maps stand in pairs, so that pairs stay together."""
+    return 2 if scene.marks or any(item.side for item in maps) else 1
 
 
 def panel_height(scene: Scene) -> float:
@@ -140,9 +157,9 @@ def panel_height(scene: Scene) -> float:
     return free / sum(p.width for p in planes) * max(p.height for p in planes)
 
 
-def capacity(scene: Scene) -> int:
-    """How many panels one page holds."""
-    rows = max(int((TALLEST - LEGEND_HEIGHT) // (panel_height(scene) + TITLE + 1)), 1)
+def capacity(scene: Scene, tallest: float) -> int:
+    """How many panels a figure of at most `tallest` millimetres holds."""
+    rows = max(int((tallest - LEGEND_HEIGHT) // (panel_height(scene) + TITLE + 1)), 1)
     return rows * scene.panels_per_row
 
 
@@ -223,8 +240,11 @@ def _draw_map(
     cursor = scene.cursor(soft)
     level = 0.5 * float(np.abs(soft).max(initial=0.0))
     where = scene.where(cursor)
-    remark = f"scale ±{scale:.2g}" if relevance.any() else "zero everywhere"
-    _heading(figure, cell, item.title, f"{remark} · {where}" if where else remark)
+    size = f"scale ±{scale:.2g}" if relevance.any() else "zero everywhere"
+    rest = " · ".join(text for text in (size, scene.where(cursor)) if text)
+    side = shorten(item.side, max(int(width / 1.05) - len(rest) - 3, 12))
+    remark = f"{side} · {rest}" if side else rest
+    _heading(figure, cell, shorten(item.title, int(width / 1.5)), remark)
     for axes, plane in _axes(figure, scene, cursor, cell, width):
         overlay.draw_map(axes, plane.cut(background), plane.cut(relevance) / scale, plane.cut(soft), level)
         overlay.draw_marks(axes, {n: plane.cut(m) for n, m in scene.marks.items()}, width=0.45)
@@ -232,24 +252,25 @@ def _draw_map(
 
 
 def _draw_legend(figure: Any, names: Sequence[str], target: str, total: float) -> None:
-    bar = place(figure, 8, total - 13, 44, 4)
-    overlay.colour_bar(bar, target)
+    bar = place(figure, 9, total - 12, 44, 4)
+    overlay.colour_bar(bar, shorten(target, 16))
     bar.tick_params(length=0, labelsize=6)
-    left = 62.0
-    box = place(figure, left, total - LEGEND_HEIGHT + 3, TEXT_WIDTH - left, LEGEND_HEIGHT - 3.5)
+    handles = overlay.legend_handles([shorten(name, 24) for name in names])
+    columns = min(len(handles), 3)
+    left, height = 66.0, 3.4 * -(-len(handles) // columns) + 2
+    box = place(figure, left, total - 12, TEXT_WIDTH - left, height)
     box.set_facecolor("#4a4f55")
     box.set_xticks([])
     box.set_yticks([])
     for spine in box.spines.values():
         spine.set_visible(False)
-    handles = overlay.legend_handles([shorten(name, 24) for name in names])
     box.legend(
         handles=handles,
         loc="center left",
-        ncols=-(-len(handles) // 3),
+        ncols=columns,
         labelcolor="white",
         fontsize=6,
-        borderpad=0.2,
+        borderpad=0.1,
         handlelength=2.2,
         columnspacing=1.2,
         labelspacing=0.3,

@@ -134,10 +134,11 @@ def _panels(context: Context, lesion: str, rows: Sequence[Agreement]) -> list[Pa
 
 def _short(name: str) -> str:
     return {
-        "log2_mass_lift": "Lift on marks (log₂)",
-        "mass_accuracy": "Relevance on marks",
-        "rank_accuracy": "Strongest points on marks",
-        "pointing_game": "Pointing game",
+        "log2_mass_lift": "Lift of relevance\non marks (log₂)",
+        "mass_accuracy": "Relevance\non marks",
+        "rank_accuracy": "Strongest points\non marks",
+        "auprc": "Detection of\nmarks (AUPRC)",
+        "pointing_game": "Pointing\ngame",
     }.get(name, metric(name).title)
 
 

@@ -6,11 +6,11 @@ import re
 from typing import TYPE_CHECKING
 
 from pipeline.record import AuditRecord, CaseRow
-from reports.blocks import Bar, Block, Column, Facts, Part, Picture, Scores, Section, Table, Text
+from reports.blocks import Bar, Block, Column, Part, Picture, Scores, Section, Table, Text
 from reports.context import Arrays, Context
 from reports.glossary import method
 from reports.sections.wrong import confidence
-from reports.words import class_name, clean, number, plain, plural
+from reports.words import class_name, clean, cut, number, plain, plural
 
 if TYPE_CHECKING:
     from reports.figures.panels import Map, Scene
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 PAGES = 24
 ROWS_SHOWN = 60
 CLASSES_SHOWN = 6
+PAGE = 219.0  # millimetres that text, bars and one figure share
 _KEY = re.compile(r"map_(?P<method>.+)_class-(?P<target>\d+)")
 
 
@@ -26,9 +27,7 @@ def build(context: Context) -> Section | None:
     record = context.record
     if not record.cases:
         return None
-    chosen = sorted(
-        (c for c in record.cases if c.page), key=lambda c: (c.correct is not False, -confidence(c), c.case)
-    )
+    chosen = pages(record)
     blocks: list[Block] = [_overview(record)]
     if chosen:
         blocks.insert(0, Text(_reading(record)))
@@ -40,10 +39,17 @@ def build(context: Context) -> Section | None:
     return Section("cases", "Cases", "What do single decisions look like?", blocks, new_page=True)
 
 
+def pages(record: AuditRecord) -> list[CaseRow]:
+    """Return the cases that have a page: wrong decisions first, then the most confident."""
+    chosen = (case for case in record.cases if case.page)
+    return sorted(chosen, key=lambda c: (c.correct is not False, -confidence(c), c.case))
+
+
 def _reading(record: AuditRecord) -> str:
     text = (
         "Selected cases have a page each: wrong decisions first, then the most confident. Colour shows "
-        "relevance as a share of each map’s own scale, the 99.5th percentile of |relevance| inside the field; stronger values have full colour. "
+        "relevance as a share of each map’s own scale, the 99.5th percentile of |relevance| inside the "
+        "field; stronger values have full colour. "
         "Warm and light speaks for the class, cold and dark against it. Without colour, the lines say the "
         "same: solid around what speaks for, dashed around what speaks against, at half of the strongest "
         "smoothed relevance."
@@ -91,24 +97,25 @@ def _overview(record: AuditRecord) -> Block:
 
 def _page(context: Context, index: int, case: CaseRow) -> Part:
     record = context.record
-    decision = {True: "correct", False: "wrong", None: "no label"}[case.correct]
-    facts = [
-        ("Decision", f"{class_name(case.predicted, record.model.classes)} ({decision})"),
-        ("Label", class_name(case.label, record.model.classes)),
-        ("Audited logit", number(case.logit)),
+    decision = {True: "Correct decision", False: "Wrong decision", None: "No label"}[case.correct]
+    remarks = [
+        f"{decision}.",
+        f"Audited logit {number(case.logit)}.",
+        *(f"{note[:1].upper()}{note[1:]}." for note in case.notes),
     ]
-    if case.notes:
-        facts.append(("Remarks", "; ".join(case.notes)))
     arrays = context.arrays(case.case)
     if arrays is not None and "eye" in arrays:
-        facts.append(("Eye", str(arrays["eye"])))
-    blocks: list[Block] = [Facts(facts)]
-    if case.scores:
-        blocks.append(Scores(_bars(case, record)))
+        remarks.append(f"Eye: {arrays['eye']}.")
+    line = cut(" ".join(remarks), 600)
+    blocks: list[Block] = [Text(line)]
+    bars = _bars(case, record)
+    if bars:
+        blocks.append(Scores(bars))
+    free = PAGE - 4.2 * (len(clean(line)) // 95) - sum(4.6 * (1 + len(bar.name) // 28) for bar in bars)
     if arrays is None or not {"image", "field"} <= set(arrays):
         blocks.append(Text("The image and maps of this case are missing from the audit directory."))
     else:
-        blocks += _pictures(context, index, case, arrays)
+        blocks += _pictures(context, index, case, arrays, max(free, 90.0))
     return Part(f"Case {case.case}", blocks, new_page=True)
 
 
@@ -132,23 +139,23 @@ def _bars(case: CaseRow, record: AuditRecord) -> list[Bar]:
     return bars
 
 
-def _pictures(context: Context, index: int, case: CaseRow, arrays: Arrays) -> list[Block]:
-    from reports.figures.panels import capacity, draw_case
+def _pictures(context: Context, index: int, case: CaseRow, arrays: Arrays, free: float) -> list[Block]:
+    from reports.figures.panels import capacity, draw_case, lead_panels
 
     record = context.record
     scene = _scene(record, arrays)
     maps = _maps(record, case, arrays)
     names = [clean(plain(name)) for name in scene.marks]
     target = clean(class_name(record.target, record.model.classes))
-    several = len({item.key.rsplit("-", 1)[-1] for item in maps}) > 1
-    room = capacity(scene)
-    lead = 2 if scene.marks else 1
+    several = any(item.side for item in maps)
+    room = capacity(scene, free)
+    lead = lead_panels(scene, maps)
     chunks = [maps[: room - lead]] + [maps[i : i + room] for i in range(room - lead, len(maps), room)]
     blocks: list[Block] = []
     for part, chunk in enumerate(chunks):
         path, relative = context.figure_path(f"case-{index + 1:02d}-{part + 1}.jpg")
-        draw_case(path, scene, chunk, names, "the named class" if several else target, first=part == 0)
-        shown = "; ".join(item.title for item in chunk)
+        draw_case(path, scene, chunk, names, "" if several else target, first=part == 0)
+        shown = "; ".join(f"{item.title} {item.side}".strip() for item in chunk)
         start = ["image", *(["expert marks"] if scene.marks else [])] if part == 0 else []
         blocks.append(
             Picture(
@@ -196,9 +203,8 @@ def _maps(record: AuditRecord, case: CaseRow, arrays: Arrays) -> list[Map]:
     return [
         Map(
             key,
-            clean(
-                method(name).title + (f" – for {class_name(target, record.model.classes)}" if several else "")
-            ),
+            clean(method(name).title),
+            clean(f"for {class_name(target, record.model.classes)}") if several else "",
         )
         for name, target, key in sorted(found, key=place)
     ]

@@ -6,7 +6,7 @@ from pipeline.record import AuditRecord
 from reports.blocks import Block, Callout, Facts, Numbers, Section, Text, Verdict
 from reports.context import Context
 from reports.glossary import skill
-from reports.words import class_name, figure, interval, number, plain, plural, whole
+from reports.words import class_name, cut, figure, interval, moment, number, plain, plural, whole
 
 HEADLINES = {"sound": "Sound", "flagged": "Flagged", "inconclusive": "Inconclusive"}
 MEANINGS = {
@@ -22,18 +22,20 @@ LEADS = {
     "flagged": "What was found",
     "inconclusive": "What would settle it",
 }
-FACTORS_SHOWN = 12
+FACTORS_SHOWN = 7
+NOTES_SHOWN = 4
+LONGEST = 260
 
 
 def build(context: Context) -> Section:
     """Build the cover."""
     record = context.record
     verdict = record.verdict
-    factors = list(verdict.factors[:FACTORS_SHOWN])
+    factors = [cut(factor, LONGEST) for factor in verdict.factors[:FACTORS_SHOWN]]
     if len(verdict.factors) > FACTORS_SHOWN:
         factors.append(f"and {len(verdict.factors) - FACTORS_SHOWN} more, all in audit.json")
     if not factors and verdict.sentence:
-        factors = [verdict.sentence]
+        factors = [cut(verdict.sentence, 2 * LONGEST)]
     blocks: list[Block] = [
         Verdict(
             answer=verdict.answer,
@@ -54,7 +56,7 @@ def build(context: Context) -> Section:
                 ("Class audited", f"{target} ({plain(record.disease)})"),
                 ("Images", "Brain MRI" if record.modality == "mri" else "Fundus photographs"),
                 ("Model weights", f"SHA-256 {record.model.sha256[:16]}…"),
-                ("Audit finished", record.provenance.finished),
+                ("Audit finished", moment(record.provenance.finished)),
             ]
         )
     )
@@ -72,10 +74,10 @@ def _cautions(record: AuditRecord) -> list[str]:
     model = record.model
     cautions = []
     if model.trained_on:
-        cautions.append(f"Trained on: {model.trained_on}")
+        cautions.append(f"Trained on: {cut(model.trained_on, LONGEST)}")
     if model.limits:
-        cautions.append(f"Limits of the model: {model.limits}")
-    cautions += model.notes
+        cautions.append(f"Limits of the model: {cut(model.limits, LONGEST)}")
+    cautions += [cut(note, LONGEST) for note in model.notes[:NOTES_SHOWN]]
     if record.errors:
         failed = len({error.case for error in record.errors})
         cautions.append(f"{plural(failed, 'case')} had errors: see “What could not be done”.")

@@ -48,4 +48,6 @@ def build(context: Context) -> Section:
         )
     if not blocks:
         blocks.append(Text("Every listed case was audited and every method gave its maps."))
-    return Section("errors", "What could not be done", "Which cases or methods failed, and why?", blocks)
+    return Section(
+        "errors", "What could not be done", "Which cases or methods failed, and why?", blocks, new_page=True
+    )

@@ -21,7 +21,6 @@ def build(context: Context) -> Section:
                 ("Architecture", model.architecture or "not stated"),
                 ("Classes", ", ".join(model.classes)),
                 ("Trained on", model.trained_on or "not stated"),
-                ("Weights (SHA-256)", model.sha256),
             ]
         )
     ]

@@ -58,8 +58,9 @@ def build(context: Context) -> Section | None:
     )
 
 
-def _rank(row: RegionRow) -> tuple[float, str]:
-    return (row.rank.value if row.rank.value is not None else float("inf"), row.region)
+def _rank(row: RegionRow) -> tuple[float, float, str]:
+    rank = row.rank.value if row.rank.value is not None else float("inf")
+    return (rank, -(row.density.value or 0.0), row.region)
 
 
 def _selection(rows: Sequence[RegionRow]) -> list[RegionRow]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from reports.blocks import Lines, Questions, Section, Signature, Text
+from reports.blocks import Block, Lines, Questions, Section, Signature, Text
 from reports.context import Context
+from reports.sections.cases import pages
+from reports.words import cut
 
 QUESTIONS = (
     "The verdict on the first page agrees with my own impression.",
@@ -16,15 +18,29 @@ QUESTIONS = (
 )
 
 
-def build(_: Context) -> Section:
-    """Build the form."""
+ANSWERS = ("Agree", "Disagree", "Cannot judge")
+CASES_SHOWN = 8
+
+
+def build(context: Context) -> Section:
+    """Build the form: the audit as a whole, then each case that was shown."""
+    shown = pages(context.record)
+    blocks: list[Block] = [Questions("Question", QUESTIONS, ANSWERS)]
+    if shown:
+        blocks.append(
+            Questions(
+                "The maps of this case make sense to me",
+                [cut(case.case, 64) for case in shown[:CASES_SHOWN]],
+                ANSWERS,
+            )
+        )
     return Section(
         "review",
         "Judgement of the reviewing clinician",
         "Do you agree? To be filled in by hand; the audit itself stays as it is.",
         [
-            Questions(QUESTIONS, ["Agree", "Disagree", "Cannot judge"]),
-            Lines("Comments, and cases that should be looked at again", 6),
+            *blocks,
+            Lines("Comments, and cases that should be looked at again", 4 if shown else 8),
             Text("I have read this report and looked at the cases shown in it."),
             Signature(["Name", "Role and department", "Date", "Signature"]),
         ],

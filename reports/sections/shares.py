@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.record import Figure
-from reports.blocks import Column, Picture, Section, Table
+from reports.blocks import Block, Column, Picture, Section, Table
 from reports.context import Context
 from reports.glossary import method, share
 from reports.words import clean, counted, figure
@@ -25,21 +25,26 @@ def build(context: Context) -> Section | None:
         )
         for kind in kinds
     ]
-    path, relative = context.figure_path("shares.svg")
-    intervals(path, panels, main="this method")
     anatomy = "brain" if context.record.modality == "mri" else "camera’s field of view"
     titles = ", ".join(share(kind).title for kind in kinds)
-    return Section(
-        "shares",
-        "Relevance where no anatomy is",
-        f"How much of the relevance, of either sign, lies outside the {anatomy} or in its rim?",
-        [
+    blocks: list[Block] = []
+    if any(row.figure.value is not None for panel in panels for row in panel.rows):
+        path, relative = context.figure_path("shares.svg")
+        intervals(path, panels, main="this method", per_row=3)
+        blocks.append(
             Picture(
                 relative,
                 alt=f"{titles}, for each method with its 95 % interval. All numbers are in the next table.",
                 caption="Mean over cases with its 95 % interval by patient. Much relevance outside the "
                 "anatomy points to a shortcut such as a label burnt into the image.",
-            ),
+            )
+        )
+    return Section(
+        "shares",
+        "Relevance where no anatomy is",
+        f"How much of the relevance, of either sign, lies outside the {anatomy} or in its rim?",
+        [
+            *blocks,
             Table(
                 caption="The same in numbers.",
                 columns=[
