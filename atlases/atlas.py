@@ -135,7 +135,7 @@ def check_labels(
     if missing:
         listed = ", ".join(map(str, missing[:8])) + (" …" if len(missing) > 8 else "")
         raise AnatomyError(f"atlas {name}: labels {listed} are not in its table", "add their names to it")
-    if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
+    if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
         raise AnatomyError(f"atlas {name}: the affine is not a transform", "write qform or sform to the file")
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     if spacing.min() < 0.2 or spacing.max() > 10:

@@ -7,14 +7,16 @@ import numpy as np
 from pipeline.errors import AnatomyError
 from pipeline.images.types import BoolArray, FloatArray, Volume
 
+LARGEST_BRAIN_MM3 = 2.6e6
+
 
 def brain_mask(volume: Volume) -> BoolArray:
     """Find the brain on the image's own grid.
 
     A skull-stripped image is its largest piece above 5 % of its brightness, holes filled, so that dark
-    ventricles, small negative values and marks far from the brain do no harm. Where brightness falls
-    again below a bright surface there is a skull under a scalp: then the largest piece that remains when
-    thin bridges are cut is taken.
+    ventricles, small negative values and marks far from the brain do no harm. More than 2.6 l is a head
+    with its skull (the template's brain holds 1.9 l): then the largest piece that remains when thin
+    bridges are cut is taken.
 
     Parameters
     ----------
@@ -36,7 +38,7 @@ def brain_mask(volume: Volume) -> BoolArray:
     if bright <= 0:
         raise AnatomyError(f"{volume.name or 'image'}: nothing in it is bright", "check the file")
     body = np.asarray(binary_fill_holes(_largest(data > 0.05 * bright)))
-    if _has_skull(data, body, volume.spacing):
+    if body.sum() * np.prod(volume.spacing) > LARGEST_BRAIN_MM3:
         return _cut_free(data, body, volume.spacing)
     return body
 
@@ -50,26 +52,6 @@ def _largest(mask: BoolArray) -> BoolArray:
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
     return np.asarray(pieces == sizes.argmax())
-
-
-def _has_skull(data: FloatArray, body: BoolArray, spacing: tuple[float, float, float]) -> bool:
-    """Whether brightness falls by a fifth or more somewhere below the surface."""
-    from scipy.ndimage import distance_transform_edt
-
-    depth = distance_transform_edt(body, sampling=spacing)
-    step = max(2.0, *spacing)
-    edges = np.arange(0, 18, step)
-    profile = [
-        float(np.median(data[shell]))
-        for low in edges
-        if (shell := (depth > low) & (depth <= low + step)).sum() > 50
-    ]
-    peak = 0.0
-    for value in profile:
-        if value < 0.8 * peak:
-            return True
-        peak = max(peak, value)
-    return False
 
 
 def _cut_free(data: FloatArray, body: BoolArray, spacing: tuple[float, float, float]) -> BoolArray:

@@ -117,8 +117,9 @@ def fit(cases: Cases, labels: npt.NDArray[np.int64], seed: int, name: str, epoch
             images = np.stack([_augment(cases.images[i], rng) for i in chosen])[:, None]
             batch = torch.from_numpy(images.astype(np.float32)).to(memory_format=torch.channels_last_3d)
             truth = torch.from_numpy(labels[chosen])
-            logits = model(batch)
-            loss = cross_entropy(logits, truth)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                logits = model(batch)
+            loss = cross_entropy(logits.float(), truth)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()

@@ -198,7 +198,8 @@ def _readme(card: ModelCard) -> str:
 
 {card.limits}
 
-**Input** T1-weighted MRI, skull-stripped, in MNI space, resampled to {grid} voxels scaled so that the mean of the brain is 1. **Output** two logits: {", ".join(card.classes)}.
+**Input** T1-weighted MRI, skull-stripped, in MNI space, resampled to {grid} voxels of 2 mm, scaled so
+that the mean of the brain is 1. **Output** two logits: {", ".join(card.classes)}.
 
 **Network** `RiekeGAP`: four blocks of 3D convolution, BatchNorm and ReLU (8, 16, 32, 64 channels), max-pool
 after the first two, global average pooling, one linear layer.

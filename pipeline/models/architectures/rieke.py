@@ -64,7 +64,7 @@ class RiekeCNN(nn.Module):
     Parameters
     ----------
     shape : sequence of int
-        Spatial shape of the input; (182, 218, 182) gives the paper's 5120 features.
+        Spatial shape of the input; (193, 229, 193) gives the paper's 5120 features.
     num_classes : int, default 2
     in_channels : int, default 1
     widths : sequence of int, default (8, 16, 32, 64)
