@@ -35,6 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return COULD_NOT_RUN
+    except Exception as error:
+        if os.environ.get("RELEVANCE_AUDIT_DEBUG"):
+            raise
+        text = " ".join(str(error).split())[:300]
+        hint = "this is a defect: set RELEVANCE_AUDIT_DEBUG=1 to see where, and report it"
+        print(f"relevance-audit: unexpected {type(error).__name__}: {text}; {hint}", file=sys.stderr)  # noqa: T201
+        return COULD_NOT_RUN
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", help="audit both reference models on phantoms")
     demo.add_argument("--out", type=Path, required=True, metavar="DIR")
+    demo.add_argument("--cases", type=int, default=24, metavar="N", help="phantoms in each cohort (24)")
 
     explain = commands.add_parser("explain", help="one relevance map of one image")
     explain.add_argument("--model", required=True, help="bundle folder, TorchScript file, or reference model")
@@ -99,7 +107,7 @@ def _run(options: argparse.Namespace) -> int:
 def _demo(options: argparse.Namespace) -> int:
     from flows.demo import run_demo
 
-    for report in run_demo(options.out):
+    for report in run_demo(options.out, options.cases):
         _say(f"Report: {report}")
     return SOUND
 

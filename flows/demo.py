@@ -13,23 +13,25 @@ from pipeline.files import write_text
 
 # far from the seeds of training and of the held-out phantoms in the model cards
 FIRST_SEED = 5_000_000
-CASES = {"brain": 24, "retina": 24}
+COHORTS = ("brain", "retina")
 
 
-def run_demo(out: Path) -> Iterator[Path]:
+def run_demo(out: Path, cases: int) -> Iterator[Path]:
     """Draw both cohorts and audit them.
 
     Parameters
     ----------
     out : Path
         Gets `phantoms/` (inputs), `brain/` and `retina/` (audit directories). Run again, it goes on.
+    cases : int
+        Phantoms in each cohort.
 
     Yields
     ------
     Path
         The report of each audit.
     """
-    for name, cases in CASES.items():
+    for name in COHORTS:
         folder = out / name
         _draw(name, out / "phantoms" / name, cases)
         protocol = out / "phantoms" / name / "protocol.yaml"

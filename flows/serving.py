@@ -26,18 +26,22 @@ def serve_protocol(protocol: Path, cron: str, root: Path) -> None:
     pipeline.errors.AuditError
         If the protocol could not run or `cron` is no schedule.
     """
-    from croniter import croniter
+    from pydantic import ValidationError
 
     from pipeline.setup import set_up
 
-    if not croniter.is_valid(cron):
-        raise ProtocolError(
-            f"{cron!r} is not a cron schedule", "write five fields, e.g. '0 2 * * 1' for Mondays at two"
-        )
     set_up(load_protocol(protocol), root)
     use_prefect_home(root / ".prefect")
+    from prefect.client.schemas.schedules import CronSchedule
+
+    try:
+        CronSchedule(cron=cron)
+    except ValidationError as error:
+        raise ProtocolError(
+            f"{cron!r} is not a cron schedule", "write five fields, e.g. '0 2 * * 1' for Mondays at two"
+        ) from error
     os.environ.setdefault("PREFECT_RUNNER_PROCESS_LIMIT", "1")
-    from prefect.deployments.runner import EntrypointType
+    from prefect.types.entrypoint import EntrypointType
 
     from flows.flow import scheduled_flow
 

@@ -61,12 +61,14 @@ class Audit:
 
     @cached_property
     def settings_key(self) -> str:
-        """Hash of all that is the same for every case: protocol, weights, atlas, versions."""
+        """Hash of all that is the same for every case: protocol, weights, card, atlas, versions; no path."""
         protocol = self.protocol.model_dump(
-            mode="json", exclude={"title", "criteria", "keep_maps", "case_pages", "cohort"}
+            mode="json", exclude={"title", "criteria", "keep_maps", "case_pages", "cohort", "model"}
         )
         atlas = hashlib.sha256(self.atlas.labels.tobytes()).hexdigest() if self.atlas else ""
-        text = json.dumps([protocol, self.model.sha256, self.target, atlas, versions()], sort_keys=True)
+        card = self.model.card.model_dump(mode="json") if self.model.card else None
+        parts = [protocol, self.model.sha256, card, self.target, atlas, versions()]
+        text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -137,12 +139,11 @@ def audit_case(case: Case, audit: Audit) -> CaseResult:
         if not regions.registered:
             row.notes.append(f"not registered: {regions.reason}")
     work = _Work(case, audit, prepared, marks, regions, row)
-    targets = sorted(
-        {audit.target, *({row.predicted, row.label} if row.correct is False else set())} - {None}
-    )
+    wrong = (row.predicted, row.label) if row.correct is False else ()
+    targets = sorted({audit.target, *(t for t in wrong if t is not None)})
     for method in audit.protocol.methods:
         for target in targets:
-            work.run(method, int(target))
+            work.run(method, target)
     work.measure_nulls()
     write_arrays(audit.folder / "cases" / f"{case.case}.npz", work.display())
     row.seconds = time.perf_counter() - begin
@@ -360,14 +361,16 @@ def _regions(prepared: Prepared, audit: Audit) -> Regions | None:
 def _one_channel(relevance: Relevance, *, signed: bool) -> npt.NDArray[np.float32]:
     values = relevance.values[0]
     one = values.sum(0) if signed else values.abs().sum(0)
-    return one.float().numpy()
+    plain: npt.NDArray[np.float32] = one.float().numpy()
+    return plain
 
 
 def _shown(prepared: Prepared, audit: Audit) -> npt.NDArray[np.float32]:
     """Return the image on the model's grid as a reader knows it: photographs without their normalisation."""
     data = prepared.tensor[0].numpy()
     if data.ndim == 4:
-        return data[0]
+        volume: npt.NDArray[np.float32] = data[0]
+        return volume
     mean, std = (
         np.array(v, np.float32).reshape(-1, 1, 1)
         for v in (audit.model.preprocessing.mean, audit.model.preprocessing.std)

@@ -56,7 +56,7 @@ def write_brain_cohort(
 
 
 def write_retina_cohort(
-    folder: Path, cases: int, seed: int, advance: Callable[[], None] = lambda: None
+    folder: Path, cases: int, seed: int, advance: Callable[[], None] = lambda: None, *, size: int = 1024
 ) -> Path:
     """Write fundus photographs of grades 0–4, half of them referable, with masks of their lesions.
 
@@ -64,6 +64,8 @@ def write_retina_cohort(
     ----------
     folder, cases, seed, advance
         As in `write_brain_cohort`.
+    size : int
+        Height of the photographs in pixels.
 
     Returns
     -------
@@ -77,7 +79,7 @@ def write_retina_cohort(
     for number in range(seed, seed + cases):
         name = f"retina-{number}"
         grade = RETINA_GRADES[number % len(RETINA_GRADES)]
-        phantom = retina_phantom(number, grade, size=1024)
+        phantom = retina_phantom(number, grade, size=size)
         row = {"case": name, "patient": name, "image": f"images/{name}.jpg", "label": str(int(grade >= 2))}
         row |= {"eye": phantom.laterality, "site": phantom.site}
         _write_picture(folder / row["image"], np.round(phantom.photograph.data * 255).astype(np.uint8))

@@ -1,0 +1,194 @@
+"""The command line: fast to answer, one line for every refusal, exit codes of the contract."""
+
+import json
+import subprocess
+import sys
+import time
+
+import nibabel as nib
+import numpy as np
+import pytest
+import tifffile
+import torch
+from support import command, write_inputs
+from torch import nn
+
+
+def test_help_needs_none_of_the_heavy_packages():
+    code = "import sys, flows.cli, pipeline, atlases, reports, pipeline.attribution, pipeline.comparison; "
+    code += "heavy = {'torch', 'monai', 'nilearn', 'prefect', 'SimpleITK', 'matplotlib'}; "
+    code += "print(heavy & set(sys.modules))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "set()"
+
+
+def test_help_answers_in_half_a_second():
+    times = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        said = command("--help")
+        times.append(time.perf_counter() - begin)
+        assert said.returncode == 0
+    assert min(times) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("run", "none.yaml", "--out", "o"), "none.yaml"),
+        (("check", "none.yaml"), "none.yaml"),
+        (("report", "none"), "audit.json"),
+        (("verify", "none"), "manifest.json"),
+        (
+            (
+                "explain",
+                "--model",
+                "none",
+                "--image",
+                "i.png",
+                "--method",
+                "gradient",
+                "--target",
+                "1",
+                "--out",
+                "o",
+            ),
+            "none",
+        ),
+        (
+            (
+                "explain",
+                "--model",
+                "m",
+                "--image",
+                "i.png",
+                "--method",
+                "magic",
+                "--target",
+                "1",
+                "--out",
+                "o",
+            ),
+            "magic",
+        ),
+        (("serve", "none.yaml", "--cron", "often"), "none.yaml"),
+    ],
+)
+def test_refusals_are_one_line_and_exit_code_two(tmp_path, monkeypatch, arguments, word):
+    monkeypatch.chdir(tmp_path)
+    said = command(*arguments)
+    assert said.returncode == 2
+    (line,) = said.stderr.splitlines()
+    assert word in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_protocol_is_refused_with_all_its_mistakes(tmp_path):
+    protocol = write_inputs(tmp_path, 1)
+    text = (
+        protocol.read_text().replace("grad_cam,", "grad_cam, magic,", 1).replace("patch: 128", "patches: 128")
+    )
+    protocol.write_text(text.replace("skill_auc", "beauty").replace("model.pt", "gone.pt"))
+    said = command("run", protocol, "--out", tmp_path / "out")
+    assert said.returncode == 2
+    (line,) = said.stderr.splitlines()
+    for word in ("magic", "patches", "beauty", "gone.pt"):
+        assert word in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_schedule_that_is_none_is_refused(tmp_path):
+    said = command("serve", write_inputs(tmp_path, 1), "--cron", "often", "--out", tmp_path / "out")
+    assert said.returncode == 2
+    (line,) = said.stderr.splitlines()
+    assert "'often' is not a cron schedule" in line
+
+
+def test_methods_and_atlases_are_listed():
+    from pipeline.attribution import METHODS
+
+    lines = command("methods").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(METHODS)
+    assert "AAL" in command("atlases").stdout
+
+
+def test_explain_a_photograph_and_a_volume(tmp_path):
+    write_inputs(tmp_path, 1)
+    picture = tmp_path / "cohort/images/retina-7000000.jpg"
+    said = command(
+        *(
+            "explain",
+            "--model",
+            tmp_path / "model.pt",
+            "--image",
+            picture,
+            "--method",
+            "occlusion",
+            "--target",
+            1,
+        ),
+        *("--option", "patch=[128, 128]", "--option", "stride=128", "--out", tmp_path / "a"),
+    )
+    assert said.returncode == 0, said.stderr
+    assert "as read" in said.stdout
+    content = json.loads((tmp_path / "a/explain.json").read_text())
+    (name,) = content["maps"]
+    values = tifffile.imread(tmp_path / "a" / name)
+    assert values.dtype == np.float32
+    np.testing.assert_allclose(values.sum(), content["maps"][name]["sum"], rtol=1e-4)
+
+    network = nn.Sequential(
+        nn.Conv3d(1, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(3, 2)
+    )
+    torch.jit.trace(network.eval(), torch.rand(1, 1, 9, 9, 9)).save(tmp_path / "v.pt")
+    affine = np.diag([-2.0, 2, 2, 1])
+    data = np.random.default_rng(0).normal(size=(9, 10, 11)).astype(np.float32)
+    labels = np.zeros(data.shape, np.int16)
+    labels[:4], labels[4:6] = 3, 7
+    nib.save(nib.Nifti1Image(data, affine), tmp_path / "v.nii.gz")
+    nib.save(nib.Nifti1Image(labels, affine), tmp_path / "labels.nii.gz")
+    said = command(
+        *(
+            "explain",
+            "--model",
+            tmp_path / "v.pt",
+            "--image",
+            tmp_path / "v.nii.gz",
+            "--method",
+            "region_occlusion",
+        ),
+        *("--target", 1, "--regions", tmp_path / "labels.nii.gz", "--out", tmp_path / "b"),
+    )
+    assert said.returncode == 0, said.stderr
+    content = json.loads((tmp_path / "b/explain.json").read_text())
+    (name,) = content["maps"]
+    image = nib.load(tmp_path / "b" / name)
+    np.testing.assert_allclose(image.affine, affine)
+    assert set(content["maps"][name]["region_scores"]) == {"3", "7"}
+    module = torch.jit.load(tmp_path / "v.pt")
+    occluded = torch.from_numpy(np.where(labels == 7, 0, data))[None, None]
+    with torch.no_grad():
+        drop = module(torch.from_numpy(data)[None, None])[0, 1] - module(occluded)[0, 1]
+    np.testing.assert_allclose(content["maps"][name]["region_scores"]["7"], drop, rtol=1e-4)
+    np.testing.assert_allclose(image.get_fdata()[labels == 7], float(drop), rtol=1e-4)
+
+
+def test_a_stopped_write_leaves_nothing(tmp_path):
+    write_inputs(tmp_path, 1)
+    picture = tmp_path / "cohort/images/retina-7000000.jpg"
+    said = command(
+        *(
+            "explain",
+            "--model",
+            tmp_path / "model.pt",
+            "--image",
+            picture,
+            "--method",
+            "gradient",
+            "--target",
+            7,
+        ),
+        *("--out", tmp_path / "a"),
+    )
+    assert said.returncode == 2
+    assert not (tmp_path / "a").exists()
