@@ -12,7 +12,7 @@ from torch import nn
 
 from pipeline.errors import MethodError, ModelError
 from pipeline.models.graph.captured import CapturedGraph, capture
-from pipeline.models.graph.quiet import quiet
+from pipeline.models.graph.quiet import quiet, reason
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,9 +80,8 @@ class Question:
             try:
                 result = self.model(images)
             except Exception as error:
-                reason = next((line for line in str(error).splitlines() if line.strip()), "")
                 raise ModelError(
-                    f"the model fails on images of shape {tuple(images.shape[1:])}: {reason[:200]}",
+                    f"the model fails on images of shape {tuple(images.shape[1:])}: {reason(error)}",
                     "give images of the shape that the model expects",
                 ) from error
         return as_matrix(result)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, reduce
 from typing import Any
 
 import torch
 from torch import nn
 
+from pipeline.models.graph.folding import fold_batch_norm
 from pipeline.models.graph.landmarks import Landmarks, find_landmarks
 from pipeline.models.graph.normalise import Structure, normalise
 from pipeline.models.graph.operation import Operation
@@ -128,6 +129,8 @@ class CapturedGraph:
         keep: Iterable[str] = (),
         *,
         stop: bool = False,
+        fold: bool = False,
+        instead: Mapping[str, Compute] | None = None,
     ) -> dict[str, torch.Tensor]:
         """Compute logits and any other value; differentiable with respect to what is given.
 
@@ -139,6 +142,10 @@ class CapturedGraph:
             Names of further values to return. Everything else is freed after its last use.
         stop : bool
             Compute only what `keep` needs, not the logits.
+        fold : bool
+            Fold BatchNorm first: fewer operations, equal up to rounding.
+        instead : mapping of kind to function, optional
+            Computes operations of that kind in another way (a rectifier with another gradient).
 
         Returns
         -------
@@ -147,18 +154,15 @@ class CapturedGraph:
         """
         start = {self.source: given} if isinstance(given, torch.Tensor) else dict(given)
         wanted = set(keep) if stop else {self.output, *keep}
-        todo = self._todo(frozenset(start), frozenset(wanted))
         images = next(iter(start.values())).shape[0]
-        values = {**self.static(images), **start}
-        last = {name: i for i, op in enumerate(todo) for name in op.inputs}
-        for i, op in enumerate(todo):
-            store(values, op, op.compute(values, images))
-            for name in {*op.inputs, op.name}:
-                if last.get(name, -1) <= i and name not in wanted:
-                    values.pop(name, None)
-            for k in range(1, op.outputs):
-                if f"{op.name}:{k}" not in wanted and f"{op.name}:{k}" not in last:
-                    values.pop(f"{op.name}:{k}", None)
+        operations, values = self.operations, {}
+        if fold:
+            folded = fold_batch_norm(self, images, {*wanted, *start})
+            operations, values = folded.operations, folded.values
+        else:
+            values = self.static(images)
+        values = {**values, **start}
+        execute(needed_for(operations, start, wanted), values, images, wanted, instead)
         return {name: values[name] for name in wanted}
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
@@ -166,15 +170,41 @@ class CapturedGraph:
         with torch.inference_mode():
             return self.run(images)[self.output]
 
-    def _todo(self, start: frozenset[str], wanted: frozenset[str]) -> list[Operation]:
-        """Dynamic operations needed for `wanted` when `start` is given."""
-        needed = {name.partition(":")[0] for name in wanted - start}
-        todo = []
-        for op in reversed(self.operations):
-            if op.dynamic and op.name in needed and op.name not in start:
-                todo.append(op)
-                needed.update(n.partition(":")[0] for n in op.inputs)
-        return todo[::-1]
+
+Compute = Callable[[Operation, Mapping[str, torch.Tensor], int], Any]
+"""`compute(operation, values, images)` → its result(s), like `Operation.compute`."""
+
+
+def needed_for(
+    operations: Iterable[Operation], start: Iterable[str], wanted: Iterable[str]
+) -> list[Operation]:
+    """Operations, in order, that are needed to compute `wanted` when `start` is given."""
+    given = set(start)
+    needed = {name.partition(":")[0] for name in set(wanted) - given}
+    todo = []
+    for op in reversed(tuple(operations)):
+        if op.dynamic and op.name in needed and op.name not in given:
+            todo.append(op)
+            needed.update(n.partition(":")[0] for n in op.inputs)
+    return todo[::-1]
+
+
+def execute(
+    operations: Sequence[Operation],
+    values: dict[str, torch.Tensor],
+    images: int,
+    wanted: set[str],
+    instead: Mapping[str, Compute] | None = None,
+) -> None:
+    """Compute operations in order into `values`; results not `wanted` are dropped after their last use."""
+    last = {name: i for i, op in enumerate(operations) for name in op.inputs}
+    made = {op.name for op in operations}
+    for i, op in enumerate(operations):
+        compute = (instead or {}).get(op.kind)
+        store(values, op, compute(op, values, images) if compute else op.compute(values, images))
+        for name in {*op.inputs, *(f"{op.name}:{k}" for k in range(1, op.outputs)), op.name}:
+            if last.get(name, -1) <= i and name.partition(":")[0] in made and name not in wanted:
+                values.pop(name, None)
 
 
 def store(values: dict[str, torch.Tensor], op: Operation, result: Any) -> None:

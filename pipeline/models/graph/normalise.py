@@ -19,7 +19,7 @@ from pipeline.models.graph.tracing import merge, place
 _MIXES = "the model treats the images of a batch differently ({where}: {what})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Structure:
     """What a model computes, without its weights.
 
@@ -150,6 +150,9 @@ class _Builder:
         if operation.kind == "multiply" and self._is_training_dropout(operation):
             self.alias[operation.name] = operation.inputs[0]
             return
+        if operation.kind == "multiply" and (signal := self._swished(operation)) is not None:
+            silu = torch.nn.functional.silu
+            operation = replace(operation, kind="silu", target=silu, arguments={"self": signal})
         if operation.kind == "linear":
             operation = self._linear(operation)
         elif operation.kind in EXECUTORS:
@@ -184,6 +187,15 @@ class _Builder:
             arguments={"input": x, "weight": weight, "bias": bias},
             keyword_only=frozenset(),
         )
+
+    def _swished(self, op: Operation) -> Ref | None:
+        """Recognise `x · sigmoid(x)`, however it was written, and return x."""
+        a, b = op.arguments["self"], op.arguments["other"]
+        for signal, gate in ((a, b), (b, a)):
+            maker = self.operations.get(gate.name) if isinstance(gate, Ref) else None
+            if maker is not None and maker.kind == "sigmoid" and maker.arguments["self"] == signal:
+                return signal if isinstance(signal, Ref) else None
+        return None
 
     def _is_training_dropout(self, op: Operation) -> bool:
         """Dropout traced in training mode: the signal times a scaled random mask."""

@@ -48,6 +48,12 @@ def quiet(model: nn.Module, *, restore_attributes: bool = False) -> Iterator[Non
                 module.training = was
 
 
+def reason(error: BaseException) -> str:
+    """One line that says why a model failed: the last of a TorchScript error, the first of any other."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[-1 if "TorchScript interpreter" in lines[0] else 0][:200]
+
+
 def _memory(model: nn.Module) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     memory: list[tuple[dict[str, Any], dict[str, Any]]] = []
     for module in model.modules():

@@ -18,7 +18,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from pipeline.errors import ModelError
 from pipeline.models.graph.operation import Batch, Ref
-from pipeline.models.graph.quiet import quiet
+from pipeline.models.graph.quiet import quiet, reason
 
 FEW, MORE = 2, 3
 _STACKS: dict[str, Any] = (
@@ -44,10 +44,9 @@ def trace(model: nn.Module, example: torch.Tensor, images: int) -> fx.GraphModul
             functional: Callable[..., Any] = functionalize(forward)
             return make_fx(functional, tracing_mode="fake", _allow_non_fake_inputs=True, **_STACKS)(batch)
         except Exception as error:
-            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             shape = tuple(example.shape[1:])
             raise ModelError(
-                f"the model cannot be captured for images of shape {shape}: {reason[:200]}",
+                f"the model cannot be captured for images of shape {shape}: {reason(error)}",
                 "check that images have the shape the model expects; a model whose computation depends on"
                 " values of the image can be explained by occlusion and region_occlusion only",
             ) from error

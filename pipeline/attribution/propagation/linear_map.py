@@ -1,0 +1,83 @@
+"""A convolution or linear layer as the linear map that the rules speak of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from pipeline.models.graph.layout import fast_layout
+from pipeline.models.graph.operation import Operation, resolve
+
+
+@dataclass(frozen=True, eq=False)
+class LinearMap:
+    """z_k = Σ_j x_j w_jk + b_k, for a convolution of any kind or a linear layer.
+
+    Attributes
+    ----------
+    weight : torch.Tensor
+        As the operation holds it: out × in/groups × kernel (in × out/groups × kernel if transposed), or
+        out × in.
+    bias : torch.Tensor or None, shape (out,)
+    settings : tuple
+        Of the convolution: stride, padding, dilation, transposed, output_padding, groups; empty if linear.
+    nonnegative : bool
+        Promise that its inputs are never negative (they come from a ReLU).
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    settings: tuple[Any, ...] = ()
+    nonnegative: bool = False
+
+    @staticmethod
+    def of(
+        op: Operation, values: dict[str, torch.Tensor], images: int, *, nonnegative: bool = False
+    ) -> LinearMap:
+        """Read the map of a `convolution` or `linear` operation."""
+        weight, bias = values[op.source("weight") or ""], op.source("bias")
+        settings: tuple[Any, ...] = ()
+        if op.kind == "convolution":
+            names = ("stride", "padding", "dilation", "transposed", "output_padding", "groups")
+            settings = tuple(resolve(op.arguments[n], values, images) for n in names)
+            weight = fast_layout(weight)
+        return LinearMap(weight, None if bias is None else values[bias], settings, nonnegative)
+
+    @property
+    def is_convolution(self) -> bool:
+        """Whether it is a convolution."""
+        return bool(self.settings)
+
+    @property
+    def groups(self) -> int:
+        """Number of groups of channels that do not see each other."""
+        return int(self.settings[5]) if self.settings else 1
+
+    def sees_only_positive(self, x: torch.Tensor) -> bool:
+        """Whether no input is negative."""
+        return self.nonnegative or not bool(x.amin() < 0)
+
+    def forward(
+        self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Compute Σ_j x_j w_jk + b_k with other weights in place of the map's own."""
+        if self.settings:
+            return torch.ops.aten.convolution.default(x, weight, bias, *self.settings)  # type: ignore[no-any-return]
+        return functional.linear(x, weight, bias)
+
+    def adjoint(self, s: torch.Tensor, weight: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """Compute Σ_k w_jk s_k, of the shape of the input `like`."""
+        if not self.settings:
+            return s @ weight
+        gradient = torch.ops.aten.convolution_backward.default
+        mask = [True, False, False]
+        return gradient(s, like, weight, None, *self.settings, mask)[0]  # type: ignore[no-any-return]
+
+    def per_channel(self, vector: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """Shape a vector over output channels so that it broadcasts over the output `like`."""
+        if not self.settings:
+            return vector
+        return vector.reshape(-1, *[1] * (like.ndim - 2))
