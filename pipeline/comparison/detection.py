@@ -16,6 +16,7 @@ from pipeline.comparison.statistics import (
     bca,
     mean_interval,
     rate_interval,
+    resampling_weights,
 )
 
 RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -108,11 +109,11 @@ def froc(
         why = f"no interval: {with_lesions} patients with lesions, {FEWEST_PATIENTS} are needed"
         numbers = [Estimate(float(v), np.nan, np.nan, with_lesions, 0, why) for v in (*values, values.mean())]
         return Froc(RATES, tuple(numbers[:-1]), numbers[-1], found.size, len(cases))
-    rng, n = np.random.default_rng(seed), len(codes)
+    n = len(codes)
     drawn = np.array(
         [
             _sensitivities(false, of_false, found, of_found, images, weight)
-            for weight in rng.multinomial(n, np.full(n, 1 / n), size=resamples)
+            for weight in resampling_weights(n, resamples, seed).astype(np.float64)
         ]
     )
     left_out = np.array(

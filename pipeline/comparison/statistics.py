@@ -163,10 +163,12 @@ def _studentised_quantiles(centred: Floats, error: float, seed: int, resamples: 
     n = centred.size
     if error <= 1e-15 * max(1.0, float(np.abs(centred).max())):
         return 0.0, 0.0
-    weights = resampling_weights(n, resamples, seed)
-    means = weights @ centred / n
-    variances = (weights @ np.square(centred) / n - np.square(means)) / (n - 1)
-    varied = variances > 1e-12 * error**2
+    unit = centred / (error * np.sqrt(n))
+    powers = np.stack([unit, unit**2], axis=1).astype(np.float32)
+    moments = resampling_weights(n, resamples, seed) @ powers / n
+    means = moments[:, 0].astype(np.float64)
+    variances = (moments[:, 1] - means**2) / (n - 1)
+    varied = variances > 1e-6 / n
     ratios = means[varied] / np.sqrt(variances[varied])
     if ratios.size < resamples / 2:
         return 0.0, 0.0
@@ -174,8 +176,8 @@ def _studentised_quantiles(centred: Floats, error: float, seed: int, resamples: 
     return float(low), float(high)
 
 
-@lru_cache(maxsize=4)
-def resampling_weights(n: int, resamples: int, seed: int) -> Floats:
+@lru_cache(maxsize=16)
+def resampling_weights(n: int, resamples: int, seed: int) -> npt.NDArray[np.float32]:
     """How often each patient is drawn in each resample; the same for every number of a cohort.
 
     Parameters
@@ -185,11 +187,13 @@ def resampling_weights(n: int, resamples: int, seed: int) -> Floats:
 
     Returns
     -------
-    ndarray of float64, shape (resamples, n)
+    ndarray of float32, shape (resamples, n)
         Read-only; every row sums to n.
     """
     rng = np.random.default_rng(seed)
-    weights = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
+    # counting drawn patients is several times faster than numpy's multinomial
+    drawn = rng.integers(0, n, (resamples, n)) + n * np.arange(resamples)[:, None]
+    weights = np.bincount(drawn.ravel(), minlength=n * resamples).reshape(resamples, n).astype(np.float32)
     weights.setflags(write=False)
     return weights
 
