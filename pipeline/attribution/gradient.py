@@ -1,20 +1,28 @@
-"""Gradient of the score with respect to the image, through the captured graph.
+"""The gradient of the score with respect to the image, and what is built on it.
 
-The gradient is that of the computed function: where model code detaches a path (MONAI's ResNet with
-shortcut A), it is still right.
+Gradients are taken through the captured graph, so they are those of the computed function: where model code
+detaches a path (MONAI's ResNet with shortcut A), they are still right.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
+from pipeline.attribution.fills import make_fill
 from pipeline.attribution.question import Answer, Question
-from pipeline.attribution.registry import choice, method
+from pipeline.attribution.registry import choice, method, number
+from pipeline.errors import MethodError
+from pipeline.models.graph.captured import Compute
+from pipeline.models.graph.layout import fast_layout
 
 COLOUR = ("signed", "sum", "max_abs", "sum_abs")
 
 
-def score_gradient(question: Question, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def score_gradient(
+    question: Question, images: torch.Tensor, instead: Mapping[str, Compute] | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradient of each image's explained score, and the logits.
 
     Parameters
@@ -22,12 +30,14 @@ def score_gradient(question: Question, images: torch.Tensor) -> tuple[torch.Tens
     question : Question
     images : torch.Tensor, shape (N, C, *spatial)
         Where to take it (the question's own images, or points on the way to them).
+    instead : mapping of kind to function, optional
+        Operations to compute in another way (see `CapturedGraph.run`).
     """
     with torch.inference_mode(mode=False), torch.enable_grad():
-        point = images.detach().clone().requires_grad_(True)  # noqa: FBT003
-        logits = question.graph.run(point)[question.graph.output]
+        point = fast_layout(images.detach().clone()).requires_grad_(True)  # noqa: FBT003
+        logits = question.graph.run(point, fold=True, instead=instead)[question.graph.output]
         total = question.explained(logits).sum()
-        return torch.autograd.grad(total, point)[0], logits.detach()
+        return torch.autograd.grad(total, point)[0].contiguous(), logits.detach()
 
 
 def by_colour(values: torch.Tensor, colour: str) -> torch.Tensor:
@@ -55,3 +65,84 @@ def gradient(question: Question, *, colour: str = "signed") -> Answer:
     """∂y_t/∂x: how the score changes with each pixel's value."""
     values, logits = score_gradient(question, question.images)
     return Answer(by_colour(values, colour), logits)
+
+
+@method(
+    "input_x_gradient",
+    family="backpropagation",
+    signed=True,
+    class_discriminative=False,
+    needs="a model that can be captured; the map depends on the black level",
+    cost="1 forward + 1 backward (about 3)",
+    source="Shrikumar et al. 2016, arXiv:1605.01713",
+)
+def input_x_gradient(question: Question, *, colour: str = "signed") -> Answer:
+    """Take x · ∂y_t/∂x: the share of each pixel in the linearised score."""
+    values, logits = score_gradient(question, question.images)
+    return Answer(by_colour(values * question.images, colour), logits)
+
+
+@method(
+    "integrated_gradients",
+    family="backpropagation",
+    signed=True,
+    class_discriminative=True,
+    needs="a model that can be captured, and a baseline image",
+    cost="steps × (1 forward + 1 backward)",
+    source="Sundararajan et al. 2017, arXiv:1703.01365",
+)
+def integrated_gradients(
+    question: Question, *, baseline: object = 0.0, steps: int = 32, colour: str = "signed"
+) -> Answer:
+    """(x − x₀) · mean gradient on the way from the baseline x₀ to x, at the middle of `steps` equal steps.
+
+    `baseline` is a fill: a number, `"grey"`, `"image_mean"`, `"blur"` or a tensor. `details["gap"]` says, one
+    an image, how far the sum of the map is from y_t(x) − y_t(x₀): more steps close it.
+    """
+    choice("colour", colour, COLOUR)
+    count = _count("steps", steps)
+    images = question.images
+    if baseline == "patch_mean":
+        raise MethodError("a baseline cannot be 'patch_mean'", "use 'image_mean'")
+    fill, whole = make_fill(images, baseline), tuple(slice(0, s) for s in images.shape[2:])
+    start = torch.stack([fill(i, whole, None) for i in range(len(images))])
+    total = torch.zeros_like(images)
+    for k in range(count):
+        total += score_gradient(question, start + (k + 0.5) / count * (images - start))[0]
+    values = (images - start) * total / count
+    logits = question.forward(images)
+    change = question.explained(logits) - question.explained(question.forward(start))
+    gap = values.flatten(1).sum(1) - change
+    return Answer(by_colour(values, colour), logits, details={"gap": tuple(gap.tolist())})
+
+
+@method(
+    "smooth_grad",
+    family="backpropagation",
+    signed=True,
+    class_discriminative=False,
+    needs="a model that can be captured",
+    cost="samples × (1 forward + 1 backward)",
+    source="Smilkov et al. 2017, arXiv:1706.03825",
+)
+def smooth_grad(
+    question: Question, *, noise: float = 0.15, samples: int = 16, seed: int = 0, colour: str = "signed"
+) -> Answer:
+    """Mean gradient over copies of the image with Gaussian noise, `noise` times the image's range strong."""
+    choice("colour", colour, COLOUR)
+    level, count = number("noise", noise, low=0, above=True), _count("samples", samples)
+    images, axes = question.images, tuple(range(1, question.images.ndim))
+    spread = level * (images.amax(axes, keepdim=True) - images.amin(axes, keepdim=True))
+    generator = torch.Generator().manual_seed(int(number("seed", seed, low=0)))
+    total = torch.zeros_like(images)
+    for _ in range(count):
+        shape = (1, *images.shape[1:])  # the same noise for every image: a batch equals its images one by one
+        drawn = torch.randn(shape, generator=generator, dtype=torch.float64).to(images)
+        total += score_gradient(question, images + spread * drawn)[0]
+    return Answer(by_colour(total / count, colour), question.forward(images))
+
+
+def _count(option: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise MethodError(f"option {option}={value!r} is not a positive integer", "give 1 or more")
+    return value
