@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.prefect_home import use_prefect_home
+from flows.prefect_home import end_orphaned_servers, use_prefect_home
 from pipeline.errors import AuditError, RecordError
 from pipeline.protocol import load_protocol
 
@@ -52,6 +52,7 @@ def run_audit(protocol: Path, out: Path, home: Path | None = None) -> Verdict:
 
     set_up(load_protocol(protocol), out)  # refuse before anything is made
     with _only_one(out):
+        end_orphaned_servers(home or out / ".prefect")
         use_prefect_home(home or out / ".prefect")
         from flows.flow import audit_flow, sweep_killed_runs
 

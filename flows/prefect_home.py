@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 
@@ -28,3 +29,33 @@ def use_prefect_home(home: Path) -> None:
     }
     for name, value in settings.items():
         os.environ.setdefault(name, value)
+
+
+def end_orphaned_servers(home: Path) -> int:
+    """End embedded servers of `home` whose run was killed; they would go on forever.
+
+    Parameters
+    ----------
+    home : Path
+        As given to `use_prefect_home`.
+
+    Returns
+    -------
+    int
+        How many were ended. Only on systems with `/proc`; elsewhere nothing is looked for.
+    """
+    wanted = f"PREFECT_HOME={home.resolve()}".encode()
+    ended = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"prefect.server.api.server:create_app" not in (process / "cmdline").read_bytes():
+                continue
+            if wanted not in (process / "environ").read_bytes().split(b"\0"):
+                continue
+            parent = (process / "stat").read_text().rsplit(")", 1)[1].split()[1]
+            if parent == "1":
+                os.kill(int(process.name), signal.SIGTERM)
+                ended += 1
+        except (OSError, IndexError):  # it ended by itself, or is another user's
+            continue
+    return ended
