@@ -78,7 +78,7 @@ _HOME = {
     "summarise": "summary",
     "paired_lifts": "summary",
     "conclusion": "summary",
-    "with_calls": "summary",
+    "with_sources": "summary",
     "age_bands": "covariates",
     "subgroups": "covariates",
     "associations": "covariates",

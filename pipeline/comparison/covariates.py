@@ -13,7 +13,7 @@ from scipy import stats
 
 from pipeline.comparison.hypotheses import benjamini_hochberg, permutation_test
 from pipeline.comparison.statistics import FEWEST_PATIENTS, LEVEL, Estimate, by_patient
-from pipeline.comparison.summary import estimate_of, with_calls
+from pipeline.comparison.summary import estimate_of, with_sources
 from pipeline.errors import CohortError
 
 
@@ -85,7 +85,7 @@ def subgroups(
         raise CohortError(f"the case table lacks {', '.join(absent)}", "name existing columns as subgroups")
     if cases["case"].duplicated().any():
         raise CohortError("the case table lists a case twice", "give one row a case")
-    frame = with_calls(measurements)
+    frame = with_sources(measurements)
     frame = frame[(frame["metric"] == metric) & (frame["source"] == "model")]
     frame = frame.merge(cases[["case", *columns]], on="case", how="left")
     rows = []

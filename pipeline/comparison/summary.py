@@ -12,24 +12,13 @@ from pipeline.comparison.hypotheses import benjamini_hochberg, paired_test
 from pipeline.comparison.statistics import Estimate, mean_interval, rate_interval
 from pipeline.errors import RecordError
 
-COLUMNS = (
-    "case",
-    "patient",
-    "method",
-    "source",
-    "target",
-    "lesion",
-    "metric",
-    "value",
-    "excluded",
-    "floored",
-)
-"""Columns of a table of measurements, one row a case × method × source × target × lesion × metric.
+COLUMNS = ("case", "patient", "method", "target", "lesion", "metric", "value")
+"""Columns of a table of measurements, one row a case × method × target × lesion × metric.
 
-``source`` is ``model`` for the audited model, ``null`` for maps that know no model (``method`` is then the
-name of the null), ``twin-1``, ``twin-2``, … for the same method on random weights, ``shuffled`` for the same
-method on a model trained on shuffled labels. Nulls and twins carry the target of the model's row beside them.
-``logit``, optional, is the audited model's logit of the target.
+``method`` is a method's name for the audited model, ``null:<name>`` for a map that knows no model,
+``twin-<number>:<method>`` for the same method on random weights, ``shuffled:<method>`` for the same method on
+a model trained on shuffled labels; nulls and twins carry the target of the model's row beside them. Optional
+are ``floored`` (the value is set by the floor) and ``logit`` (the audited model's logit of the target).
 """
 
 RATE_METRICS = frozenset({"pointing_game"})
@@ -41,11 +30,12 @@ SHARE_METRICS = frozenset(
 KEYS = ["method", "source", "target", "lesion", "metric", "call"]
 
 
-def with_calls(measurements: pd.DataFrame) -> pd.DataFrame:
-    """Add the column ``call``: ``for`` where the target's logit is positive, ``against`` where it is not.
+def with_sources(measurements: pd.DataFrame) -> pd.DataFrame:
+    """Split ``method`` into ``source`` and ``method`` and add ``call``.
 
-    Relevance of a negative logit explains why the model did *not* call the target; such cases are never mixed
-    with the others. Without a column ``logit``, or where it is missing, the call is ``unknown``.
+    ``source`` is ``model``, ``null``, ``twin-1``, … or ``shuffled``. ``call`` is ``for`` where the target's
+    logit is positive and ``against`` where it is not: relevance of a negative logit explains why the model did
+    *not* call the target, and such cases are never mixed with the others. Without a logit it is ``unknown``.
 
     Parameters
     ----------
@@ -64,15 +54,21 @@ def with_calls(measurements: pd.DataFrame) -> pd.DataFrame:
     missing = [column for column in COLUMNS if column not in measurements]
     if missing:
         raise RecordError(f"the measurements lack {', '.join(missing)}", "run the audit again")
-    if "logit" not in measurements:
-        return measurements.assign(call="unknown")
-    own = measurements.loc[measurements["source"] == "model", ["case", "target", "logit"]]
+    parts = {name: str(name).rpartition(":") for name in measurements["method"].unique()}
+    frame = measurements.assign(
+        source=measurements["method"].map({name: part[0] or "model" for name, part in parts.items()}),
+        method=measurements["method"].map({name: part[2] for name, part in parts.items()}),
+        floored=measurements["floored"].astype(bool) if "floored" in measurements else False,
+    )
+    if "logit" not in frame:
+        return frame.assign(call="unknown")
+    own = frame.loc[frame["source"] == "model", ["case", "target", "logit"]]
     logit = (
         own.dropna(subset="logit").drop_duplicates(["case", "target"]).set_index(["case", "target"])["logit"]
     )
     call = pd.Series(np.where(logit > 0, "for", "against"), index=logit.index)
-    of_row = pd.MultiIndex.from_frame(measurements[["case", "target"]])
-    return measurements.assign(call=call.reindex(of_row).fillna("unknown").to_numpy())
+    of_row = pd.MultiIndex.from_frame(frame[["case", "target"]])
+    return frame.assign(call=call.reindex(of_row).fillna("unknown").to_numpy())
 
 
 def summarise(measurements: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
@@ -91,7 +87,7 @@ def summarise(measurements: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
         One row a method × source × target × lesion × metric × call: ``value``, ``low``, ``high``, ``n``
         (patients), ``cases``, ``excluded``, ``floored`` (cases) and ``interval`` (how it was made).
     """
-    frame = with_calls(measurements)
+    frame = with_sources(measurements)
     rows = []
     for key, group in frame.groupby(KEYS, sort=True, observed=True, dropna=False):
         values, patients = group["value"].to_numpy(np.float64), group["patient"].to_numpy(object)
@@ -162,7 +158,7 @@ def paired_lifts(
         ``excluded`` (cases without a value on either side), ``p``, ``p_adjusted`` (Benjamini–Hochberg over
         the table), ``test`` and a plain ``conclusion``.
     """
-    frame = with_calls(measurements)
+    frame = with_sources(measurements)
     frame = frame[frame["metric"] == metric]
     keys = ["target", "lesion", "call", "case"]
     own = frame[frame["source"] == "model"]
