@@ -34,8 +34,9 @@ def with_sources(measurements: pd.DataFrame) -> pd.DataFrame:
     """Split ``method`` into ``source`` and ``method`` and add ``call``.
 
     ``source`` is ``model``, ``null``, ``twin-1``, … or ``shuffled``. ``call`` is ``for`` where the target's
-    logit is positive and ``against`` where it is not: relevance of a negative logit explains why the model did
-    *not* call the target, and such cases are never mixed with the others. Without a logit it is ``unknown``.
+    logit is positive and ``against`` where it is not: relevance of a negative logit explains why the model
+    did *not* call the target, and such cases are never mixed with the others. Without a logit it is
+    ``unknown``.
 
     Parameters
     ----------
