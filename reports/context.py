@@ -57,6 +57,8 @@ class Context:
         path = self.folder / "cases" / f"{case}.npz"
         if path.parent != self.folder / "cases" or "/" in case or "\\" in case or not path.is_file():
             return None
+        if not zipfile.is_zipfile(path):
+            return None
         try:
             return read_arrays(path)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

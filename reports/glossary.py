@@ -102,7 +102,14 @@ _ALIASES = {
     "rma": "mass_accuracy",
     "rra": "rank_accuracy",
 }
-METRIC_ORDER = ("log2_mass_lift", "mass_accuracy", "rank_accuracy", "auprc", "pointing_game")
+METRIC_ORDER = (
+    "log2_mass_lift",
+    "log2_rank_lift",
+    "mass_accuracy",
+    "rank_accuracy",
+    "auprc",
+    "pointing_game",
+)
 
 NULLS = {
     "centre_prior": Term("Centre prior", "A blob in the middle of every image."),
@@ -129,7 +136,6 @@ SHARES = {
         "Rim density (log₂)", "Relevance per point in the rim over that of the whole field; 0 is even."
     ),
 }
-_SHARE_ALIASES = {"outside_field": "outside", "relevance_outside": "outside", "rim_share": "rim"}
 
 SKILL = {
     "auc": "Area under the ROC curve",
@@ -161,9 +167,9 @@ def null(name: str) -> Term:
 
 def share(name: str) -> Term:
     """Explain a share of relevance."""
-    return SHARES.get(_SHARE_ALIASES.get(name, name), Term(plain(name), ""))
+    return SHARES.get(name, Term(plain(name), ""))
 
 
 def skill(name: str) -> str:
     """Name a measure of skill."""
-    return SKILL.get(name, plain(name))
+    return SKILL.get(name, plain(name).capitalize())

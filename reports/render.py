@@ -89,9 +89,9 @@ def _typeset(scratch: Path, record: AuditRecord, sections: list[Section]) -> byt
                 timestamp=_timestamp(record.provenance.finished),
             )
         )
-    except typst.TypstError as error:
+    except RuntimeError as error:  # of which TypstError is one
         raise RecordError(
-            f"the report could not be typeset ({error.message})",
+            f"the report could not be typeset ({str(error).splitlines()[0][:200]})",
             "audit.json holds every number; please report this record",
         ) from error
 

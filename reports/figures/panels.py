@@ -239,7 +239,6 @@ def _draw_map(
     soft = overlay.smooth(relevance)
     cursor = scene.cursor(soft)
     level = 0.5 * float(np.abs(soft).max(initial=0.0))
-    where = scene.where(cursor)
     size = f"scale ±{scale:.2g}" if relevance.any() else "zero everywhere"
     rest = " · ".join(text for text in (size, scene.where(cursor)) if text)
     side = shorten(item.side, max(int(width / 1.05) - len(rest) - 3, 12))

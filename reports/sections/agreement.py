@@ -14,7 +14,9 @@ from reports.words import clean, figure, p_value, plain, plural
 if TYPE_CHECKING:
     from reports.figures.charts import Panel, Row
 
-ROWS_SHOWN = 80
+ROWS_SHOWN = 72
+SINGLE_SHOWN = 100
+DRAWN = ("log2_mass_lift", "mass_accuracy", "rank_accuracy", "auprc", "pointing_game")
 
 
 def build(context: Context) -> Section | None:
@@ -124,7 +126,7 @@ def _panels(context: Context, lesion: str, rows: Sequence[Agreement]) -> list[Pa
 
     methods = list(dict.fromkeys(row.method for row in rows))
     panels = []
-    for name in METRIC_ORDER:
+    for name in DRAWN:
         found = {row.method: row for row in rows if metric_key(row.metric) == name}
         if any(row.figure.value is not None for row in found.values()):
             lines = [_row(context, m, lesion, found.get(m)) for m in methods]
@@ -158,7 +160,7 @@ def _row(context: Context, name: str, lesion: str, row: Agreement | None) -> Row
 
 
 def _single(context: Context, name: str, lesion: str, measure: str) -> list[float]:
-    """Single cases of the audited class; none for rates, where a case is 0 or 1."""
+    """Single cases of the audited class; none for rates, where a case is 0 or 1, nor of large cohorts."""
     table = context.measurements
     if table is None or metric_key(measure) == "pointing_game":
         return []
@@ -169,4 +171,4 @@ def _single(context: Context, name: str, lesion: str, measure: str) -> list[floa
         & (table["target"] == context.record.target)
     )
     values = table.loc[keep, "value"].dropna()
-    return [float(v) for v in values[abs(values) < 1e6]]
+    return [] if len(values) > SINGLE_SHOWN else [float(v) for v in values[abs(values) < 1e6]]

@@ -92,7 +92,8 @@ def _numbers(record: AuditRecord) -> list[tuple[str, str]]:
         (whole(cohort.patients), "patients" if cohort.patients_given else "patients (one per image assumed)"),
         (f"{met} of {len(record.criteria)}", "criteria met"),
     ]
-    for name, value in list(record.skill.items())[:1]:
+    for name in [n for n in ("auc", *record.skill) if n in record.skill][:1]:
+        value = record.skill[name]
         text = skill(name)
         if value.low is not None and value.high is not None:
             text += f", 95 % interval {interval(value.low, value.high)}"

@@ -17,7 +17,7 @@ def build(context: Context) -> Section | None:
         ("Methods", (method(row.name) for row in record.methods)),
         ("Measures", (metric(row.metric) for row in record.agreement)),
         ("Maps that know nothing of the model", (null(n) for row in record.agreement for n in row.nulls)),
-        ("Shares", (share(name) for shares in record.shares.values() for name in shares)),
+        ("Shares", (share(name) for name in record.shares)),
     ):
         rows = _rows(terms)
         if rows:

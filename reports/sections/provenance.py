@@ -32,7 +32,7 @@ def build(context: Context) -> Section:
         blocks.append(Part("Versions", [Facts(sorted(origin.versions.items()), mono=True)]))
     if origin.inputs:
         shown = sorted(origin.inputs.items())[:INPUTS_SHOWN]
-        inputs: list[Block] = [Facts([(name.split("/")[-1], digest) for name, digest in shown], mono=True)]
+        inputs: list[Block] = [Facts([(name, digest) for name, digest in shown], mono=True)]
         if len(origin.inputs) > INPUTS_SHOWN:
             inputs.append(
                 Text(f"{len(origin.inputs) - INPUTS_SHOWN} more: audit.json and manifest.json.", small=True)

@@ -5,61 +5,76 @@ from __future__ import annotations
 from pipeline.record import Figure
 from reports.blocks import Block, Column, Picture, Section, Table
 from reports.context import Context
-from reports.glossary import method, share
+from reports.glossary import METHODS, method, null, share
 from reports.words import clean, counted, figure
 
 
 def build(context: Context) -> Section | None:
-    """Build shares of relevance outside the field and in its rim, per method."""
+    """Build shares of relevance outside the field and in its rim: methods, then maps without a model."""
     from reports.figures.charts import Panel, Row, intervals
 
-    shares = {name: values for name, values in context.record.shares.items() if values}
+    record = context.record
+    shares = {kind: values for kind, values in record.shares.items() if values}
     if not shares:
         return None
-    kinds = list(dict.fromkeys(kind for values in shares.values() for kind in values))
+    own = [row.name for row in record.methods]
+    names = sorted(
+        dict.fromkeys(name for values in shares.values() for name in values),
+        key=lambda name: (own.index(name) if name in own else len(own), name),
+    )
     panels = [
         Panel(
             clean(share(kind).title),
-            [Row(clean(method(name).title), values.get(kind, Figure())) for name, values in shares.items()],
+            [Row(clean(_name(name, own)), values.get(name, Figure())) for name in names],
             0.0,
         )
-        for kind in kinds
+        for kind, values in shares.items()
     ]
-    anatomy = "brain" if context.record.modality == "mri" else "camera’s field of view"
-    titles = ", ".join(share(kind).title for kind in kinds)
+    titles = ", ".join(share(kind).title for kind in shares)
     blocks: list[Block] = []
     if any(row.figure.value is not None for panel in panels for row in panel.rows):
         path, relative = context.figure_path("shares.svg")
-        intervals(path, panels, main="this method", per_row=3)
+        intervals(path, panels, main="mean, 95 % interval", per_row=3)
         blocks.append(
             Picture(
                 relative,
-                alt=f"{titles}, for each method with its 95 % interval. All numbers are in the next table.",
+                alt=f"{titles}, for each method and null with its 95 % interval. "
+                "All numbers are in the next table.",
                 caption="Mean over cases with its 95 % interval by patient. Much relevance outside the "
                 "anatomy points to a shortcut such as a label burnt into the image.",
             )
         )
+    blocks.append(
+        Table(
+            caption="The same in numbers. " + " ".join(_term(kind) for kind in shares),
+            columns=[
+                Column("Map", 1.6),
+                *(Column(f"{share(kind).title} [95 %]", 1.6) for kind in shares),
+                Column("n", 0.8),
+            ],
+            rows=[
+                [
+                    _name(name, own),
+                    *(figure(values.get(name, Figure())) for values in shares.values()),
+                    counted(next(values[name] for values in shares.values() if name in values)),
+                ]
+                for name in names
+            ],
+        )
+    )
+    anatomy = "brain" if record.modality == "mri" else "camera’s field of view"
     return Section(
         "shares",
         "Relevance where no anatomy is",
         f"How much of the relevance, of either sign, lies outside the {anatomy} or in its rim?",
-        [
-            *blocks,
-            Table(
-                caption="The same in numbers.",
-                columns=[
-                    Column("Method", 1.4),
-                    *(Column(f"{share(k).title} [95 %]", 1.6) for k in kinds),
-                    Column("n", 0.6),
-                ],
-                rows=[
-                    [
-                        method(name).title,
-                        *(figure(values.get(kind, Figure())) for kind in kinds),
-                        counted(next(iter(values.values()))),
-                    ]
-                    for name, values in shares.items()
-                ],
-            ),
-        ],
+        blocks,
     )
+
+
+def _name(name: str, own: list[str]) -> str:
+    return method(name).title if name in own or name in METHODS else f"{null(name).title} (null)"
+
+
+def _term(kind: str) -> str:
+    term = share(kind)
+    return f"{term.title}: {term.meaning}" if term.meaning else ""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pypdf
 import pytest
 from scipy import ndimage
 
@@ -26,6 +28,7 @@ from pipeline.record import (
     write_arrays,
     write_record,
 )
+from reports import render_report
 
 METHODS = {
     "gradient": ("Gradient", "backpropagation", True, False, "2–4"),
@@ -290,8 +293,8 @@ def make_record(modality: str, *, cases: int = 14, pages: int = 3, seed: int = 0
         agreement=agreement,
         regions=[] if fundus else regions,
         shares={
-            m: {"outside": figure(rng, 0.08, 0.02, cases), "rim": figure(rng, 0.15, 0.03, cases)}
-            for m in METHODS
+            kind: {name: figure(rng, value, 0.02, cases) for name in (*METHODS, "centre_prior")}
+            for kind, value in (("outside", 0.08), ("log2_rim_density", 0.4))
         },
         cases=rows,
         errors=[
@@ -310,7 +313,7 @@ def make_record(modality: str, *, cases: int = 14, pages: int = 3, seed: int = 0
             finished="2026-11-23T01:07:41+00:00",
             wall_seconds=338.4,
             peak_memory_mb=1875.0,
-            inputs={f"images/{case.case}.jpg": f"{index:064x}" for index, case in enumerate(rows)},
+            inputs={f"{case.case}/image": f"{index:064x}" for index, case in enumerate(rows)},
             platform="Linux x86_64",
         ),
         limits=["The cohort is small: compact shortcuts below 20 % reliance would not be seen."],
@@ -347,11 +350,33 @@ def write_audit(folder: Path, record: AuditRecord, *, side: int = 192, seed: int
     return folder
 
 
+def text_of(pdf: Path) -> str:
+    """All text of a PDF without white space and break marks, which typesetting may put anywhere."""
+    pages = pypdf.PdfReader(pdf).pages
+    return squeeze("".join(page.extract_text() for page in pages))
+
+
+def squeeze(text: str) -> str:
+    return "".join(c for c in text if not c.isspace() and c not in "\u200b\u00ad\ufeff")
+
+
+@pytest.fixture(scope="session")
+def tools() -> SimpleNamespace:
+    """The functions of this file, for tests that make audits of their own."""
+    return SimpleNamespace(make_record=make_record, write_audit=write_audit, text_of=text_of, squeeze=squeeze)
+
+
 @pytest.fixture(scope="session")
 def retina_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_audit(tmp_path_factory.mktemp("retina"), make_record("fundus"))
+    """A rendered audit of photographs."""
+    folder = write_audit(tmp_path_factory.mktemp("retina"), make_record("fundus", pages=2))
+    render_report(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
 def brain_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_audit(tmp_path_factory.mktemp("brain"), make_record("mri"))
+    """A rendered audit of brains."""
+    folder = write_audit(tmp_path_factory.mktemp("brain"), make_record("mri", pages=1))
+    render_report(folder)
+    return folder
