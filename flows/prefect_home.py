@@ -19,7 +19,7 @@ def use_prefect_home(home: Path) -> None:
     home.mkdir(parents=True, exist_ok=True)
     settings = {
         "PREFECT_HOME": str(home.resolve()),
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
         "DO_NOT_TRACK": "1",
