@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.models.card import ModelCard, Performance, Preprocessing
 from pipeline.phantoms.train_retinopathy_data import BUNDLE
+from pipeline.phantoms.train_retinopathy_fit import FROZEN_STAGES
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +42,7 @@ def write_weights(model: EfficientNetLite0) -> None:
 
     (BUNDLE / WEIGHTS).parent.mkdir(parents=True, exist_ok=True)
     save_file(_half(model.state_dict()), BUNDLE / WEIGHTS)
+    (BUNDLE / WEIGHTS).chmod(0o644)
 
 
 def write_twin(model: EfficientNetLite0, twin: EfficientNetLite0) -> None:
@@ -51,14 +53,14 @@ def write_twin(model: EfficientNetLite0, twin: EfficientNetLite0) -> None:
     ours, theirs = _half(model.state_dict()), _half(twin.state_dict())
     differing = {name: tensor for name, tensor in theirs.items() if not torch.equal(tensor, ours[name])}
     save_file(differing, BUNDLE / TWIN)
+    (BUNDLE / TWIN).chmod(0o644)
 
 
 def write_card(
     preprocessing: Preprocessing,
     performance: tuple[Performance, ...],
-    photographs: int,
-    phantoms: int,
-    twin: Performance | None = None,
+    counts: tuple[int, int],
+    references: tuple[Performance, ...] = (),
 ) -> None:
     """Write `configs/metadata.json` and `docs/README.md`.
 
@@ -67,10 +69,10 @@ def write_card(
     preprocessing : Preprocessing
     performance : tuple of Performance
         The first is the one quoted.
-    photographs, phantoms : int
-        How many of either the shipped weights were trained on.
-    twin : Performance, optional
-        Of the shuffled-label twin, on the same phantoms.
+    counts : tuple of 2 ints
+        Photographs and phantoms that the shipped weights were trained on.
+    references : tuple of Performance
+        What the figures are to be compared with: the twin, mean colour. In the README only.
     """
     card = ModelCard(
         name="Referable diabetic retinopathy (EfficientNet-Lite0, IDRiD)",
@@ -82,13 +84,13 @@ def write_card(
         classes=("not referable", "referable"),
         target=1,
         preprocessing=preprocessing,
-        trained_on=f"{photographs} real fundus photographs (IDRiD) and {phantoms} drawn retina phantoms",
+        trained_on=f"{counts[0]} real fundus photographs (IDRiD) and {counts[1]} drawn retina phantoms",
         performance=performance,
         credits=_CREDITS,
         limits=_LIMITS,
     )
     _write_metadata(card)
-    _write_readme(card, twin)
+    _write_readme(card, references)
 
 
 def _write_metadata(card: ModelCard) -> None:
@@ -148,18 +150,12 @@ def _write_metadata(card: ModelCard) -> None:
     path.write_text(json.dumps(metadata, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _write_readme(card: ModelCard, twin: Performance | None) -> None:
+def _write_readme(card: ModelCard, references: tuple[Performance, ...]) -> None:
     rows = "\n".join(
         f"| {one.data} | {one.metric.upper()} | {one.value:.3f} | {one.low:.3f}–{one.high:.3f} | {one.n} |"
-        for one in card.performance
+        for one in (*card.performance, *references)
     )
     size, _ = card.preprocessing.shape
-    about = (
-        f"The twin reaches an AUC of {twin.value:.3f} ({twin.low:.3f}–{twin.high:.3f}) on the same "
-        f"{twin.n} held-out phantoms."
-        if twin
-        else ""
-    )
     text = f"""# {card.name}
 
 Does a colour fundus photograph show referable diabetic retinopathy (grade 2 or above on the international
@@ -177,23 +173,27 @@ pixels.
 The first row is the one to quote: pooled over five folds that were fixed before training (`folds.csv`), each
 photograph scored by a network that had not seen it, its weights rounded to float16 as shipped. The shipped
 weights are trained on all these photographs, so they have no held-out real photographs of their own; the
-second row is theirs. Intervals: DeLong on the logit scale.
+second row is theirs. The others are there to compare: a twin trained on permuted labels, and how far the mean
+colour of the field alone goes on the same folds. Intervals: DeLong on the logit scale.
 
 ## Training
 
 {card.trained_on}. Left out: the photographs that carry expert lesion masks, so that
 relevance can be compared with those masks, and three graded in contradiction (028 and 327 are one
-photograph; 118 occurs in the test set with another grade). Stem and the first five stages keep their
-ImageNet weights; two stages, head and classifier are trained by AdamW.
+photograph; 118 occurs in the test set with another grade). Stem and the first {FROZEN_STAGES} of seven
+stages keep their ImageNet weights; what follows is trained by AdamW.
 `python -m pipeline.phantoms.train_retinopathy --data FOLDER` does all of it, seeded.
 
 `{card.twins["shuffled_labels"]}` holds the tensors of a twin trained alike on permuted labels:
-what its relevance maps show owes nothing to the disease. {about}
+what its relevance maps show owes nothing to the disease.
 
 ## Known limits
 
 - One hospital, one camera; two thirds of the photographs are referable, far more than in screening: scores
   are not probabilities.
+- IDRiD names no patients: both eyes of one may lie in different folds, so the cross-validated figure may be
+  too good. Colour and sharpness differ between ill and healthy eyes in IDRiD (see mean colour above); the
+  network may use that, and finding out is what an audit is for.
 - Grade 1 (microaneurysms only) counts as not referable; the training set has 16 such photographs.
 - At {size} pixels a microaneurysm is about three pixels wide.
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("train_retinopathy")
 
-FROZEN_STAGES = 5
+FROZEN_STAGES = 6
 VARIANTS = 3
 
 
@@ -44,7 +44,7 @@ class Recipe:
         Of the labels.
     """
 
-    epochs: int = 8
+    epochs: int = 4
     batch: int = 16
     rate: float = 2e-3
     slower: float = 0.25
