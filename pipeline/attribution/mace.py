@@ -1,0 +1,95 @@
+"""MACE: a decision as a sum of concepts learnt from a cohort.
+
+>>> from pipeline.attribution.mace import fit_mace, load_mace                       # doctest: +SKIP
+>>> state = fit_mace(model, cohort_images, seed=1, progress=True)                   # doctest: +SKIP
+>>> state.fidelity.agreement, state.faithful                                        # doctest: +SKIP
+>>> result = attribute(model, images, 1, "mace", state=state)                       # doctest: +SKIP
+>>> result.details["concept_maps"], result.details["concept_relevance"]             # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import torch
+
+from pipeline.attribution.cam_layers import upsample
+from pipeline.attribution.mace_concepts import (
+    ConceptDeletion,
+    ConceptView,
+    bridge_of,
+    concept_deletion,
+    concept_effects,
+    concept_image,
+    concept_views,
+    fidelity,
+)
+from pipeline.attribution.mace_state import FAITHFUL, Fidelity, MaceState, load_mace
+from pipeline.attribution.mace_training import fit_mace
+from pipeline.attribution.question import Answer, Question
+from pipeline.attribution.registry import method
+
+__all__ = [
+    "FAITHFUL",
+    "ConceptDeletion",
+    "ConceptView",
+    "Fidelity",
+    "MaceState",
+    "concept_deletion",
+    "concept_image",
+    "concept_views",
+    "fidelity",
+    "fit_mace",
+    "load_mace",
+    "mace",
+]
+
+
+@method(
+    "mace",
+    family="concepts",
+    signed=True,
+    class_discriminative=True,
+    needs="a state trained on a cohort: state=fit_mace(model, images)",
+    cost="1 (and a training on the cohort's activations, once)",
+    source="Kumar et al. 2020, arXiv:2011.01472",
+)
+def mace(question: Question, *, state: MaceState | None = None) -> Answer:
+    """Σ_j t_j M_j / ΣM_j: each concept's term t_j of the class's relevance logit, laid out over its map M_j.
+
+    The map sums to the relevance logit without its bias (exactly where the grid divides the image), a
+    concept whose map is empty left out. Bilinear or trilinear upsampling, `align_corners=False`.
+
+    `details` holds, for the target's concepts: `concept_maps` (N, concepts, *grid), `concept_relevance`
+    (N, concepts), the terms t_j; `concept_effect` (N, concepts), by how much the class score falls without
+    each; `agrees` (N,), whether the model made of concepts decides as the model does, `concept_scores`
+    (N, classes), its scores; and `faithful` with `fidelity`, from held-out images: only a faithful state's
+    concepts may be shown as the model's.
+    """
+    bridge = bridge_of(question.graph, state)
+    assert state is not None
+    images, targets = question.images, question.targets
+    rows = torch.arange(len(images), device=images.device)
+    with torch.inference_mode(mode=False), torch.no_grad():
+        kept = question.graph.run(images, keep=[bridge.layer.name])
+        activation, logits = kept[bridge.layer.name], kept[question.graph.output]
+        found = state.network_like(activation)(activation)
+        concept_scores = bridge.rest(found.vector)
+        maps, terms = found.maps[rows, targets], found.terms[rows, targets]
+        total = maps.flatten(2).sum(2)
+        share = torch.where(total > 0, terms / total, 0)
+        coarse = torch.einsum("nj,nj...->n...", share, maps)[:, None]
+        cells = prod(question.graph.spatial) / prod(bridge.layer.grid)
+        details = {
+            **bridge.layer.details(),
+            "concept_maps": maps,
+            "concept_relevance": terms,
+            "concept_effect": concept_effects(bridge, state, activation, targets),
+            "concept_scores": concept_scores,
+            "agrees": (bridge.decisions(concept_scores) == bridge.decisions(bridge.class_scores(logits))).all(
+                1
+            ),
+            "faithful": state.faithful,
+            "fidelity": state.fidelity,
+        }
+    return Answer(upsample(coarse, question.graph.spatial) / cells, logits, details=details)
