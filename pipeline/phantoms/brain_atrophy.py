@@ -80,13 +80,14 @@ def atrophy_maps(regions: tuple[str, ...] | None = None) -> AtrophyMaps:
 
     from pipeline.anatomy.brain_template import load_template
 
+    amplitudes = _amplitudes(regions)
     template, labels = load_template(), template_labels()
     tissue = (template.grey + template.white > 0.5) & template.brain
     depth = np.asarray(distance_transform_edt(tissue), np.float32)
     outward = _unit(-_gradient(gaussian_filter(depth, 1.0)))
     recession = np.zeros(template.t1.shape, np.float32)
     chosen = np.zeros(template.t1.shape, np.float32)
-    for members, thinning, shrinking in _amplitudes(regions):
+    for members, thinning, shrinking in amplitudes:
         deep = np.isin(labels, list(set(members) & _horn_labels()))
         mask = np.isin(labels, members)
         recession[mask] = thinning
