@@ -7,41 +7,17 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from pipeline.errors import RecordError
 from pipeline.files import sha256_of, whole_file, write_text
+from pipeline.record_interventions import Interventions
+from pipeline.record_parts import Figure as Figure
+from pipeline.record_parts import Part as _Part
 
 SCHEMA: Literal["relevance-audit/1"] = "relevance-audit/1"
 Answer = Literal["sound", "flagged", "inconclusive"]
 Role = Literal["expected", "control", ""]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
-
-
-class Figure(_Part):
-    """A number with its 95 % interval.
-
-    Attributes
-    ----------
-    value, low, high : float or None
-        None where there are too few patients.
-    n : int
-        Patients counted.
-    excluded : int
-        Cases left out (empty mask, no positive relevance …).
-    method : str
-        How the interval was made.
-    """
-
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    n: int = 0
-    excluded: int = 0
-    method: str = ""
 
 
 class Verdict(_Part):
@@ -76,6 +52,8 @@ class CriterionResult(_Part):
     answer : {"met", "not met", "undecided"}
     reason : str
         Why this bound.
+    detail : str
+        Which factor or cue the number is of, where there are several.
     """
 
     name: str
@@ -89,6 +67,7 @@ class CriterionResult(_Part):
     n: int = 0
     answer: Literal["met", "not met", "undecided"]
     reason: str = ""
+    detail: str = ""
 
 
 class ModelSummary(_Part):
@@ -314,6 +293,7 @@ class AuditRecord(_Part):
     cases: list[CaseRow]
     errors: list[ErrorRow] = Field(default_factory=list)
     atlas: dict[str, str] = Field(default_factory=dict)
+    interventions: Interventions | None = None
     provenance: Provenance
     limits: list[str] = Field(default_factory=list)
 
