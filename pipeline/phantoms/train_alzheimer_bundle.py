@@ -132,6 +132,7 @@ def write_bundle(
     for tensors, name in ((state, card.weights), (different, card.twins["shuffled_labels"])):
         with whole_file(folder / name) as part:
             save_file(tensors, part)
+            part.chmod(0o644)  # safetensors writes for the owner alone
     write_text(folder / "configs" / "metadata.json", json.dumps(_metadata(card), indent=2) + "\n")
     write_text(folder / "docs" / "README.md", _readme(card))
     return card
