@@ -94,6 +94,7 @@ METRICS = {
         "AUROC", "Chance that a marked point has more relevance than an unmarked one; 0.5 is chance."
     ),
 }
+_NULL_ALIASES = {"centre": "centre_prior", "random": "random_smooth", "contrast": "local_contrast"}
 _ALIASES = {
     "relevance_mass_accuracy": "mass_accuracy",
     "relevance_rank_accuracy": "rank_accuracy",
@@ -162,7 +163,8 @@ def metric(name: str) -> Term:
 
 def null(name: str) -> Term:
     """Explain a null map."""
-    return NULLS.get(name.removeprefix("null:"), Term(plain(name.removeprefix("null:")), ""))
+    short = name.removeprefix("null:")
+    return NULLS.get(_NULL_ALIASES.get(short, short), Term(plain(short), ""))
 
 
 def share(name: str) -> Term:

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import shutil
 import tempfile
+import time
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from typst import PDFStandard
 
 STANDARDS: tuple[PDFStandard, ...] = ("a-2a", "ua-1")
+
+_STALE = 3600.0  # seconds
 
 
 def render_report(folder: Path | str) -> Path:
@@ -49,6 +52,7 @@ def render_report(folder: Path | str) -> Path:
     record = read_record(folder)
     target = folder / "report.pdf"
     try:
+        _sweep(folder)
         with tempfile.TemporaryDirectory(prefix=".report-", dir=folder) as name:
             scratch = Path(name)
             context = Context(folder, record, scratch)
@@ -63,6 +67,13 @@ def render_report(folder: Path | str) -> Path:
             "check the folder's permissions and free space",
         ) from error
     return target
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed run left behind an hour ago or more."""
+    for old in folder.glob(".report-*"):
+        if time.time() - old.stat().st_mtime > _STALE:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _typeset(scratch: Path, record: AuditRecord, sections: list[Section]) -> bytes:

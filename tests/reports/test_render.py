@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -249,6 +251,17 @@ def test_bad_directory_is_refused(tmp_path: Path, content: str | None) -> None:
         render_report(tmp_path)
     assert not (tmp_path / "report.pdf").exists()
     assert not (tmp_path / "figures").exists()
+
+
+def test_what_a_killed_run_left_is_swept(tmp_path: Path, tools: SimpleNamespace) -> None:
+    record = tools.make_record("fundus", cases=3, pages=0)
+    record.agreement, record.shares = [], {}
+    folder = tools.write_audit(tmp_path / "audit", record)
+    for name, age in ((".report-old", 7200), (".report-new", 10)):
+        (folder / name).mkdir()
+        os.utime(folder / name, (time.time() - age,) * 2)
+    render_report(folder)
+    assert sorted(p.name for p in folder.glob(".report-*")) == [".report-new"]
 
 
 def test_failure_leaves_the_old_report(

@@ -108,6 +108,12 @@ def test_grey_image_is_bounded() -> None:
     assert np.isfinite(grey(np.zeros((5, 5)), np.zeros((5, 5), bool))).all()
 
 
+def test_two_classes_take_an_even_number_of_columns() -> None:
+    arrays = {"image": np.zeros((8, 8, 3)), "field": np.ones((8, 8), bool), "map_a_class-1": np.ones((8, 8))}
+    assert Photograph(arrays).panels_per_row == 3
+    assert Photograph(arrays | {"map_a_class-0": np.ones((8, 8))}).panels_per_row % 2 == 0
+
+
 def test_pairs_of_maps_stay_together() -> None:
     arrays = {"image": np.zeros((8, 8, 3)), "field": np.ones((8, 8), bool)}
     scene = Photograph(arrays)
