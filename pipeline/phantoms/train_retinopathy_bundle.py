@@ -193,7 +193,7 @@ what its relevance maps show owes nothing to the disease.
   are not probabilities.
 - IDRiD names no patients: both eyes of one may lie in different folds, so the cross-validated figure may be
   too good (013 and 397 are one eye, held out in folds 2 and 4; no other such pair was found).
-- Colour and sharpness differ between ill and healthy eyes in IDRiD (see mean colour above); the network may
+- Colour differs between ill and healthy eyes in IDRiD (see mean colour above); the network may
   use that, and finding out is what an audit is for.
 - Grade 1 (microaneurysms only) counts as not referable; the training set has 16 such photographs.
 - At {size} pixels a microaneurysm is about three pixels wide.
