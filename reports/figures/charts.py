@@ -12,6 +12,7 @@ from reports.figures.canvas import ACCENT, MARKERS, SERIES, SOFT, TEXT_WIDTH, ca
 from reports.words import shorten
 
 ROW = 5.2
+LEGEND_COLUMNS = 5
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,12 @@ def intervals(path: Path, panels: Sequence[Panel], main: str, per_row: int = 5) 
     names = [row.name for row in panels[0].rows]
     others = list(dict.fromkeys(n for p in panels for r in p.rows for n in r.others))
     step = ROW + 2.1 * len(others)
-    label = 5 + 1.22 * max(len(shorten(n, 26)) for n in names)
+    label = 6 + 1.32 * max(len(shorten(n, 26)) for n in names)
     per_row = min(per_row, len(panels))
     width = (TEXT_WIDTH - label - 4 * (per_row - 1) - 3) / per_row
     body = step * len(names) + 2
     lines = -(-len(panels) // per_row)
-    legend = 6.0
+    legend = 2 + 3.6 * -(-(len(others) + 2) // LEGEND_COLUMNS)
     total = legend + lines * (body + 14)
     with canvas(path, TEXT_WIDTH, total) as figure:
         for index, panel in enumerate(panels):
@@ -181,7 +182,7 @@ def _legend(figure: Any, main: str, others: Sequence[str], *, single: bool) -> N
         handles=handles,
         loc="upper left",
         bbox_to_anchor=(0, 1),
-        ncols=min(len(handles), 5),
+        ncols=min(len(handles), LEGEND_COLUMNS),
         borderaxespad=0.1,
         borderpad=0.2,
         handlelength=2,
@@ -205,7 +206,7 @@ def regions(path: Path, panels: Sequence[tuple[str, Sequence[Row]]], reference: 
     from matplotlib.patches import Patch
 
     per_row = min(2, len(panels))
-    label = 5 + 1.1 * max(len(shorten(r.name, 30)) for _, rows in panels for r in rows)
+    label = 6 + 1.18 * max(len(shorten(r.name, 30)) for _, rows in panels for r in rows)
     cell = (TEXT_WIDTH - 5 * (per_row - 1)) / per_row
     lines = [panels[i : i + per_row] for i in range(0, len(panels), per_row)]
     heights = [4.0 * max(len(rows) for _, rows in line) + 2 for line in lines]

@@ -101,8 +101,8 @@ def draw_map(axes: Any, image: Array, share: Array, soft: Array, level: float) -
     level : float
         Half of the largest |smoothed relevance|; no lines if 0.
     """
-    axes.imshow(0.05 + 0.75 * image, cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
-    axes.imshow(colours(share), interpolation="nearest", aspect="auto")
+    axes.imshow(0.05 + 0.75 * image, cmap="gray", vmin=0, vmax=1, aspect="auto")
+    axes.imshow(colours(share), aspect="auto")
     if level > 0:
         for sign, style in ((1, "solid"), (-1, (0, (2.2, 1.6)))):
             outline(axes, sign * soft, level, "black", 1.5, "solid" if sign > 0 else style)

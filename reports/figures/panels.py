@@ -83,6 +83,7 @@ class Scene:
             for name, values in arrays.items()
             if name.startswith("map_")
         }
+        self.scales = {name: overlay.scale_of(values, self.field) for name, values in self.maps.items()}
 
     def start(self) -> Any:
         """Where image and marks are cut."""
@@ -235,7 +236,7 @@ def _draw_map(
     figure: Any, scene: Scene, background: Array, item: Map, cell: tuple[float, float], width: float
 ) -> None:
     relevance = scene.maps[item.key]
-    scale = overlay.scale_of(relevance, scene.field)
+    scale = scene.scales[item.key]
     soft = overlay.smooth(relevance)
     cursor = scene.cursor(soft)
     level = 0.5 * float(np.abs(soft).max(initial=0.0))

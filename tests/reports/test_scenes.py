@@ -114,6 +114,20 @@ def test_two_classes_take_an_even_number_of_columns() -> None:
     assert Photograph(arrays | {"map_a_class-0": np.ones((8, 8))}).panels_per_row % 2 == 0
 
 
+def test_large_photographs_keep_thin_marks_and_their_scale() -> None:
+    rng = np.random.default_rng(3)
+    marks = np.zeros((1501, 1301), bool)
+    marks[700, 640] = True
+    relevance = rng.normal(size=marks.shape)
+    arrays = {"image": np.ones((*marks.shape, 3)), "field": np.ones_like(marks)}
+    scene = Photograph(arrays | {"marks_x": marks, "map_a_class-1": relevance})
+    assert max(scene.field.shape) <= 640
+    assert scene.marks["x"].sum() == 1
+    assert scene.image.shape == (*scene.field.shape, 3)
+    assert scene.scales["map_a_class-1"] == pytest.approx(np.percentile(np.abs(relevance), 99.5))
+    assert scene.maps["map_a_class-1"].shape == scene.field.shape
+
+
 def test_pairs_of_maps_stay_together() -> None:
     arrays = {"image": np.zeros((8, 8, 3)), "field": np.ones((8, 8), bool)}
     scene = Photograph(arrays)
