@@ -73,7 +73,7 @@ def same(a: dict[str, object], b: dict[str, object]) -> bool:
 @pytest.mark.parametrize("name", WITHOUT_STATE)
 def test_model_is_left_as_it_was(name: str, training: bool, model: Small, images: torch.Tensor) -> None:
     model.train(training)
-    model.twice.weight.requires_grad_(False)
+    model.twice.weight.requires_grad_(requires_grad=False)
     model.first.eval()
     model.norm.register_forward_hook(lambda *_: None)
     before = photograph_of(model)
@@ -167,7 +167,7 @@ def test_impossible_questions_are_refused(model: Small, images: torch.Tensor) ->
         attribute(model, images.index_fill(1, torch.tensor(0), torch.nan), 0, "gradient")
     with pytest.raises(AuditError, match="images are"):
         attribute(model, images[0], 0, "gradient")
-    with pytest.raises(AuditError, match="expected input.* to have 3 channels"):
+    with pytest.raises(AuditError, match=r"expected input.* to have 3 channels"):
         attribute(model, images[:, :2], 0, "gradient")
     with pytest.raises(AuditError, match="do not fit"):
         attribute(model, images, 0, "gradient", regions=torch.ones(8, 8, dtype=torch.int32))

@@ -50,7 +50,7 @@ def ratio(
         s = torch.div(relevance, z + epsilon)
         return s, epsilon * per_image(s)
     below = z < 0
-    s = torch.div(relevance, z + torch.where(below, -epsilon, epsilon).to(z.dtype))
+    s = torch.div(relevance, torch.where(below, z - epsilon, z + epsilon))
     return s, epsilon * per_image(torch.where(below, -s, s))
 
 

@@ -6,13 +6,14 @@ Afterwards a convolution is always `aten.convolution`, a BatchNorm always uses i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch.nn import functional
 
-from pipeline.models.graph.operation import Operation
+from pipeline.models.graph.operation import Batch, Operation
 
 _CONVOLUTION = [
     "input",
@@ -56,6 +57,23 @@ def _batch_norm(op: Operation) -> Operation:
 def _view(op: Operation) -> Operation:
     size = next(v for k, v in op.arguments.items() if k in {"size", "shape"})
     return replace(op, target=torch.reshape, arguments={"self": op.arguments["self"], "size": size})
+
+
+FILLED = {"zeros_like": 0, "new_zeros": 0, "ones_like": 1, "new_ones": 1, "full_like": None, "new_full": None}
+
+
+def filled(
+    name: str,
+    kind: str,
+    arguments: Mapping[str, Any],
+    shape: tuple[int | Batch, ...],
+    like: torch.Tensor,
+) -> Operation:
+    """Make a tensor to another's measure: it depends on that one's shape only, so it is a constant."""
+    value = arguments["fill_value"] if FILLED[kind] is None else FILLED[kind]
+    given = {"size": list(shape), "fill_value": value, "dtype": like.dtype, "device": like.device}
+    named = frozenset({"dtype", "device"})
+    return Operation(name, "full", torch.full, given, shape, dynamic=False, keyword_only=named)
 
 
 EXECUTORS: dict[str, Callable[[Operation], Operation]] = {

@@ -11,7 +11,7 @@ import torch
 from torch import fx, nn
 
 from pipeline.errors import ModelError
-from pipeline.models.graph.executors import EXECUTORS
+from pipeline.models.graph.executors import EXECUTORS, FILLED, filled
 from pipeline.models.graph.kinds import kind_of
 from pipeline.models.graph.operation import Batch, Operation, Ref, refs
 from pipeline.models.graph.tracing import merge, place
@@ -130,6 +130,9 @@ class _Builder:
         read = [ref.name for ref in refs(arguments)]
         if kind == "identity" or self._moves_nothing(kind, few, arguments):
             self.alias[few.name] = read[0]
+            return
+        if kind in FILLED and not isinstance(arguments.get("fill_value"), Ref):
+            self.operations[few.name] = filled(few.name, kind, arguments, _shape(few, more), few.meta["val"])
             return
         dynamic = any(name.partition(":")[0] in self.dynamic for name in read)
         self._owned(few.name, read)
