@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 from math import ceil
 from typing import Any
 
 import torch
+from scipy.ndimage import find_objects
 
 from pipeline.attribution.fills import Box, make_fill
-from pipeline.attribution.occlusion_engine import Cover, occluded_logits
+from pipeline.attribution.occlusion_engine import Cover, Covers, occluded_logits
 from pipeline.attribution.question import Answer, Question
-from pipeline.attribution.registry import method
+from pipeline.attribution.registry import choice, method, number
 from pipeline.errors import MethodError
 
 
@@ -31,11 +33,14 @@ def occlusion(
     stride: int | tuple[int, ...] | None = None,
     fill: object = 0.0,
     batch_size: int = 8,
+    memory_limit: float | None = None,
+    progress: bool = False,
 ) -> Answer:
     """y_t(x) − y_t(x with the patch replaced), averaged where patches overlap.
 
     `patch` defaults to an eighth of each axis, `stride` to the patch. The last patch of an axis is clipped at
-    the border, so that every pixel is covered.
+    the border, so that every pixel is covered. `memory_limit` is in gigabytes (None: half of what is free);
+    `progress` shows a bar with the time left.
     """
     images = question.images
     spatial = images.shape[2:]
@@ -47,7 +52,7 @@ def occlusion(
         )
     boxes = patch_boxes(tuple(spatial), sizes, steps)
     covers = [[Cover(box) for box in boxes]] * len(images)
-    drops, logits = _drops(question, covers, fill, batch_size)
+    drops, logits = _drops(question, covers, fill, batch_size, memory_limit, progress)
     total = images.new_zeros(len(images), 1, *spatial)
     count = images.new_zeros(spatial)
     for k, box in enumerate(boxes):
@@ -65,20 +70,74 @@ def occlusion(
     cost="1 + number of regions",
     source="Rieke et al. 2018, arXiv:1808.02874",
 )
-def region_occlusion(question: Question, *, fill: object = 0.0, batch_size: int = 8) -> Answer:
+def region_occlusion(
+    question: Question,
+    *,
+    fill: object = 0.0,
+    groups: Sequence[Sequence[int]] | None = None,
+    pairs: bool = False,
+    batch_size: int = 8,
+    memory_limit: float | None = None,
+    progress: bool = False,
+) -> Answer:
     """y_t(x) − y_t(x with one region replaced); every pixel carries its region's whole score.
 
-    An effect across the border of two regions is invisible, one region at a time.
+    An effect across the border of two regions is invisible, one region at a time: `groups` (labels covered
+    together, say left and right) and `pairs` (every two regions that touch) add
+    `details["group_scores"]` of shape (N, groups) in the order of `details["groups"]`, not-a-number where an
+    image has none of a group's regions. What a group's score exceeds the sum of its regions' by is their
+    interaction. `memory_limit` is in gigabytes (None: half of what is free).
     """
     if question.regions is None:
         raise MethodError("region_occlusion needs regions", "give integer labels on the model's grid")
     present = [int(v) for v in torch.unique(question.regions) if v > 0]
-    covers = [[region_cover(labels == v) for v in present] for labels in question.regions]
-    drops, logits = _drops(question, covers, fill, batch_size)
+    together = _groups(groups, present)
+    if pairs:
+        together += [pair for pair in touching(question.regions) if pair not in together]
+    covers = [region_covers(labels, [(v,) for v in present] + together) for labels in question.regions]
+    drops, logits = _drops(question, covers, fill, batch_size, memory_limit, progress)
+    drops, grouped = drops[:, : len(present)], drops[:, len(present) :]
     table = torch.cat([drops.new_zeros(len(drops), 1), drops], 1)
     index = torch.bucketize(question.regions.clamp(min=0), torch.tensor([0, *present], device=drops.device))
     values = table.gather(1, index.flatten(1)).reshape(question.regions.shape)[:, None]
-    return Answer(values, logits, region_scores=drops)
+    details = {"groups": tuple(together), "group_scores": grouped} if together else {}
+    return Answer(values, logits, region_scores=drops, details=details)
+
+
+def _groups(given: object, present: Sequence[int]) -> list[tuple[int, ...]]:
+    """Labels to be covered together, checked."""
+    groups = []
+    for group in given if isinstance(given, list | tuple) else () if given is None else (given,):
+        labels = group if isinstance(group, list | tuple) else ()
+        if not labels or any(type(v) is not int or v not in present for v in labels):
+            raise MethodError(
+                f"group {group!r} is not a list of labels that the regions hold",
+                "give groups like [(37, 38), (41, 42)]",
+            )
+        groups.append(tuple(sorted(set(labels))))
+    return groups
+
+
+def touching(regions: torch.Tensor) -> list[tuple[int, ...]]:
+    """Find every two labels that lie side by side in some image.
+
+    Parameters
+    ----------
+    regions : torch.Tensor of int, shape (N, *spatial)
+
+    Returns
+    -------
+    list of (int, int)
+        In ascending order.
+    """
+    found: set[tuple[int, ...]] = set()
+    for axis in range(1, regions.ndim):
+        length = regions.shape[axis] - 1
+        here, there = regions.narrow(axis, 0, length).flatten(), regions.narrow(axis, 1, length).flatten()
+        differ = (here != there) & (here > 0) & (there > 0)
+        both = torch.stack([here[differ], there[differ]]).sort(0).values.T
+        found |= {(int(a), int(b)) for a, b in torch.unique(both, dim=0)}
+    return sorted(found)
 
 
 def patch_boxes(spatial: tuple[int, ...], sizes: tuple[int, ...], steps: tuple[int, ...]) -> list[Box]:
@@ -90,26 +149,55 @@ def patch_boxes(spatial: tuple[int, ...], sizes: tuple[int, ...], steps: tuple[i
     return list(product(*axes))
 
 
-def region_cover(mask: torch.Tensor) -> Cover | None:
-    """Bounding box and mask of one region; None where the image lacks it."""
-    box = []
-    for axis in range(mask.ndim):
-        others = tuple(a for a in range(mask.ndim) if a != axis)
-        hit = mask.any(dim=others).nonzero()
-        if not len(hit):
-            return None
-        box.append(slice(int(hit[0]), int(hit[-1]) + 1))
-    return Cover(tuple(box), mask[tuple(box)])
+def region_covers(labels: torch.Tensor, groups: Sequence[tuple[int, ...]]) -> list[Cover | None]:
+    """Bounding box and mask of each group of regions; None where the image has none of its regions.
+
+    Parameters
+    ----------
+    labels : torch.Tensor of int, shape (*spatial)
+    groups : sequence of tuple of int
+    """
+    known, inverse = torch.unique(labels, return_inverse=True)
+    found = find_objects(inverse.cpu().numpy() + 1)
+    boxes = dict(zip(known.tolist(), found, strict=True))
+    covers: list[Cover | None] = []
+    for group in groups:
+        parts = [boxes[v] for v in group if v in boxes]
+        if not parts:
+            covers.append(None)
+            continue
+        axes = list(zip(*parts, strict=True))
+        box = tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in axes)
+        inside = labels[box]
+        mask = (
+            torch.isin(inside, torch.tensor(group, device=labels.device))
+            if len(group) > 1
+            else inside == group[0]
+        )
+        covers.append(Cover(box, mask))
+    return covers
 
 
 def _drops(
-    question: Question, covers: list[list[Cover]] | list[list[Cover | None]], fill: object, batch_size: int
+    question: Question,
+    covers: Covers,
+    fill: object,
+    batch_size: int,
+    memory_limit: float | None,
+    progress: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """y_t(x) − y_t(x occluded), shape (N, covers), and the logits of the whole images."""
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise MethodError(f"batch_size {batch_size!r} is not a positive integer", "give 1 or more")
+    choice("progress", progress, (True, False))
+    limit = None if memory_limit is None else number("memory_limit", memory_limit, low=0, above=True)
     whole, occluded = occluded_logits(
-        question, covers, make_fill(question.images, fill), batch_size=batch_size
+        question,
+        covers,
+        make_fill(question.images, fill),
+        batch_size=batch_size,
+        memory_limit=limit,
+        progress=progress,
     )
     before = question.explained(whole)
     after = torch.stack([question.explained(occluded[:, k]) for k in range(occluded.shape[1])], 1)

@@ -1,18 +1,26 @@
 """Logits of an image with parts of it covered: the one function behind every occlusion.
 
-First form: plain forward passes in batches, right for every model. A faster engine can stand behind
-the same function.
+Where the model can be captured, only what a cover can change is computed again (see
+`pipeline.attribution.incremental`); else, and where that would not pay, plain forward passes in batches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from pipeline.attribution.fills import Box, Fill
+from pipeline.attribution.incremental.choice import Choice, choose
+from pipeline.attribution.incremental.engine import Engine
+from pipeline.attribution.incremental.progress import Progress
+from pipeline.attribution.incremental.windows import Ints, ints
 from pipeline.attribution.question import Question
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +39,17 @@ class Cover:
     mask: torch.Tensor | None = None
 
 
+Covers = Sequence[Sequence[Cover | None]]
+
+
 def occluded_logits(
-    question: Question, covers: Sequence[Sequence[Cover | None]], fill: Fill, *, batch_size: int = 8
+    question: Question,
+    covers: Covers,
+    fill: Fill,
+    *,
+    batch_size: int = 8,
+    memory_limit: float | None = None,
+    progress: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits of the images as they are and under every cover.
 
@@ -44,15 +61,62 @@ def occluded_logits(
     fill : Fill
         See `pipeline.attribution.fills.make_fill`.
     batch_size : int
-        Images a forward pass.
+        Most whole images, or whole activations, in one pass.
+    memory_limit : float or None
+        Gigabytes that cached and computed activations may take; None: half of what is free.
+    progress : bool
+        Show a bar with the time left.
 
     Returns
     -------
     whole : torch.Tensor, shape (N, outputs)
     occluded : torch.Tensor, shape (N, K, outputs)
     """
+    boxes = [(c.box if c is not None else None) for row in covers for c in row]
+    choice = choose(question, boxes, batch_size=batch_size, memory_limit=memory_limit)
+    logger.info("occlusion: %s", choice)
+    started = time.perf_counter()
+    with Progress(sum(box is not None for box in boxes), shown=progress) as bar, torch.inference_mode():
+        answer = (
+            _incremental(question, covers, fill, choice, bar)
+            if choice.plan is not None
+            else _plain(question, covers, fill, choice.images, bar)
+        )
+    logger.info("occlusion: predicted %s, took %.2f s", choice.cost, time.perf_counter() - started)
+    return answer
+
+
+def _incremental(
+    question: Question, covers: Covers, fill: Fill, choice: Choice, bar: Progress
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each image's activations are cached while its covers are computed, and freed after."""
+    assert choice.plan is not None
+    whole, occluded = [], []
+    for i, row in enumerate(covers):
+        image = question.images[i : i + 1]
+        present = [(k, cover) for k, cover in enumerate(row) if cover is not None]
+
+        def patches(
+            i: int = i, image: torch.Tensor = image, present: list[tuple[int, Cover]] = present
+        ) -> Iterator[tuple[Ints, torch.Tensor]]:
+            for _, cover in present:
+                yield ints([s.start for s in cover.box]), _patch(image[0], cover, fill, i)
+
+        engine = Engine(choice.plan, image, choice.budget)
+        logits = engine.logits[0].new_full((len(row), engine.logits.shape[1]), torch.nan)
+        for number, values in engine.occluded(patches(), bar.advance):
+            logits[present[number][0]] = values
+        whole.append(engine.logits[0])
+        occluded.append(logits)
+    return torch.stack(whole), torch.stack(occluded)
+
+
+def _plain(
+    question: Question, covers: Covers, fill: Fill, batch_size: int, bar: Progress
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Plain forward passes in batches: right for every model."""
     images = question.images
-    whole = question.forward(images)
+    whole = torch.cat([question.forward(part) for part in torch.split(images, batch_size)])
     occluded = whole[:, None].repeat(1, len(covers[0]), 1)
     jobs = [(i, k, cover) for i, row in enumerate(covers) for k, cover in enumerate(row)]
     for i, k, cover in jobs:
@@ -64,13 +128,20 @@ def occluded_logits(
         batch = torch.stack([covered(images[i], cover, fill, i) for i, _, cover in part])
         for (i, k, _), row in zip(part, question.forward(batch), strict=True):
             occluded[i, k] = row
+        bar.advance(len(part))
     return whole, occluded
 
 
 def covered(image: torch.Tensor, cover: Cover, fill: Fill, index: int) -> torch.Tensor:
     """Copy `image` (C, *spatial) with the cover's part replaced."""
     copy = image.clone()
-    part = copy[(slice(None), *cover.box)]
-    replacement = fill(index, cover.box, cover.mask)
-    part.copy_(replacement if cover.mask is None else torch.where(cover.mask, replacement, part))
+    copy[(slice(None), *cover.box)] = _patch(image, cover, fill, index)
     return copy
+
+
+def _patch(image: torch.Tensor, cover: Cover, fill: Fill, index: int) -> torch.Tensor:
+    """Make what stands in the cover's box afterwards, shape (C, *box)."""
+    replacement = fill(index, cover.box, cover.mask)
+    if cover.mask is None:
+        return replacement
+    return torch.where(cover.mask, replacement, image[(slice(None), *cover.box)])

@@ -1,0 +1,176 @@
+"""Operations that look at a window of their input: convolution, pooling, padding, slicing.
+
+Each stage computes on a window that was cut generously: padding is part of the window, filled with the
+stage's `border`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from pipeline.attribution.incremental.windows import Ints, Window, box_of
+
+Pools = dict[int, Callable[..., torch.Tensor]]
+_MAX: Pools = {2: functional.max_pool2d, 3: functional.max_pool3d}
+_AVG: Pools = {2: functional.avg_pool2d, 3: functional.avg_pool3d}
+
+
+@dataclass(eq=False)
+class Stage:
+    """One windowed operation.
+
+    Attributes
+    ----------
+    window : Window
+    limit : integer array, shape (axes,)
+        Spatial shape of its result for a whole image.
+    border : float
+        What it reads outside the image.
+    effort : float
+        Multiplications an output position.
+    """
+
+    window: Window
+    limit: Ints
+    border: float
+    effort: float = 0.0
+
+    def compute(self, cut: torch.Tensor, starts: Ints, size: Ints) -> torch.Tensor:
+        """Compute outputs at `starts`, of one `size`, from the windows that were cut for them."""
+        raise NotImplementedError
+
+    def whole(self, full: torch.Tensor) -> torch.Tensor:
+        """Compute the outputs of a whole activation."""
+        raise NotImplementedError
+
+
+@dataclass(eq=False)
+class Convolution(Stage):
+    """Convolution with BatchNorm folded in."""
+
+    weight: torch.Tensor = field(kw_only=True)
+    bias: torch.Tensor | None = field(kw_only=True)
+    stride: list[int] = field(kw_only=True)
+    padding: list[int] = field(kw_only=True)
+    dilation: list[int] = field(kw_only=True)
+    groups: int = field(kw_only=True)
+
+    def compute(self, cut: torch.Tensor, starts: Ints, size: Ints) -> torch.Tensor:  # noqa: ARG002
+        """Compute outputs from windows."""
+        return self._apply(cut, [0] * len(self.padding))
+
+    def whole(self, full: torch.Tensor) -> torch.Tensor:
+        """Compute the outputs of a whole activation."""
+        return self._apply(full, self.padding)
+
+    def _apply(self, x: torch.Tensor, padding: list[int]) -> torch.Tensor:
+        if direct(x):  # torch itself takes a slow path for small batches of one
+            result: torch.Tensor = torch.ops.aten.mkldnn_convolution.default(
+                x, self.weight, self.bias, padding, self.stride, self.dilation, self.groups
+            )
+            return result
+        nothing = [0] * len(padding)
+        settings = (self.stride, padding, self.dilation, False, nothing, self.groups)
+        return torch.convolution(x, self.weight, self.bias, *settings)
+
+
+def direct(x: torch.Tensor) -> bool:
+    """Whether oneDNN computes convolutions of such a tensor."""
+    usable = x.dtype == torch.float32 and x.device.type == "cpu" and x.ndim in {4, 5}
+    return usable and bool(torch._C._has_mkldnn) and bool(torch.backends.mkldnn.enabled)  # noqa: SLF001
+
+
+@dataclass(eq=False)
+class MaxPool(Stage):
+    """Max-pooling, also dilated; outside the image nothing is larger than −∞."""
+
+    kernel: list[int] = field(kw_only=True)
+    stride: list[int] = field(kw_only=True)
+    padding: list[int] = field(kw_only=True)
+    dilation: list[int] = field(kw_only=True)
+    ceil_mode: bool = field(kw_only=True)
+
+    def compute(self, cut: torch.Tensor, starts: Ints, size: Ints) -> torch.Tensor:  # noqa: ARG002
+        """Compute outputs from windows."""
+        return _MAX[len(self.kernel)](cut, self.kernel, self.stride, 0, self.dilation)
+
+    def whole(self, full: torch.Tensor) -> torch.Tensor:
+        """Compute the outputs of a whole activation."""
+        return _MAX[len(self.kernel)](
+            full, self.kernel, self.stride, self.padding, self.dilation, self.ceil_mode
+        )
+
+
+@dataclass(eq=False)
+class AvgPool(Stage):
+    """Average pooling; `divisors` are given where they depend on the place (borders that do not count)."""
+
+    kernel: list[int] = field(kw_only=True)
+    stride: list[int] = field(kw_only=True)
+    original: Callable[[torch.Tensor], torch.Tensor] = field(kw_only=True)
+    divisor: float = field(kw_only=True)
+    counts: list[Ints] | None = field(kw_only=True)
+
+    def compute(self, cut: torch.Tensor, starts: Ints, size: Ints) -> torch.Tensor:  # noqa: ARG002
+        """Compute outputs from windows."""
+        axes = len(self.kernel)
+        total = _AVG[axes](cut, self.kernel, self.stride, 0, divisor_override=1)
+        if self.counts is None:
+            return total.div_(self.divisor)
+        for axis, counts in enumerate(self.counts):
+            places = starts[:, axis, None] + np.arange(total.shape[2 + axis])
+            shape = [len(starts), 1, *(-1 if a == axis else 1 for a in range(axes))]
+            total.div_(torch.from_numpy(counts[places]).to(total).reshape(shape))
+        return total
+
+    def whole(self, full: torch.Tensor) -> torch.Tensor:
+        """Compute the outputs of a whole activation."""
+        return self.original(full)
+
+
+@dataclass(eq=False)
+class Cut(Stage):
+    """Padding by a constant (or cropping), and slicing with a step."""
+
+    step: tuple[int, ...] = field(kw_only=True)
+    original: Callable[[torch.Tensor], torch.Tensor] = field(kw_only=True)
+
+    def compute(self, cut: torch.Tensor, starts: Ints, size: Ints) -> torch.Tensor:  # noqa: ARG002
+        """Compute outputs from windows."""
+        return cut[(slice(None), slice(None), *(slice(None, None, s) for s in self.step))]
+
+    def whole(self, full: torch.Tensor) -> torch.Tensor:
+        """Compute the outputs of a whole activation."""
+        return self.original(full)
+
+
+@dataclass(eq=False)
+class Transposed(Stage):
+    """Transposed convolution: the window is that of the *inputs* an output needs."""
+
+    weight: torch.Tensor = field(kw_only=True)
+    bias: torch.Tensor | None = field(kw_only=True)
+    stride: list[int] = field(kw_only=True)
+    padding: list[int] = field(kw_only=True)
+    dilation: list[int] = field(kw_only=True)
+    output_padding: list[int] = field(kw_only=True)
+    groups: int = field(kw_only=True)
+
+    def compute(self, cut: torch.Tensor, starts: Ints, size: Ints) -> torch.Tensor:
+        """Compute outputs from windows."""
+        nothing = [0] * len(self.stride)
+        settings = (self.stride, nothing, self.dilation, True, nothing, self.groups)
+        spread = torch.convolution(cut, self.weight, self.bias, *settings)
+        origin = self.window.needs(starts, size)[0] * self.window.stride - self.window.before
+        parts = [box_of(spread, g, a, size)[0] for g, a in enumerate(starts - origin)]
+        return torch.stack(parts)
+
+    def whole(self, full: torch.Tensor) -> torch.Tensor:
+        """Compute the outputs of a whole activation."""
+        settings = (self.stride, self.padding, self.dilation, True, self.output_padding, self.groups)
+        return torch.convolution(full, self.weight, self.bias, *settings)
