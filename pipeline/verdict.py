@@ -1,7 +1,8 @@
 """Criteria in; sound, flagged or inconclusive out.
 
-The order is fixed: skill → what the decision rests on (interventions) → agreement with experts → maps. Maps
-illustrate; only an intervention can make a model *sound*, so an audit without one is *inconclusive* at best.
+The order is fixed: skill → covariates → what the decision rests on (interventions) → agreement with experts
+→ maps. Without skill nothing else is judged. Maps illustrate; only an intervention can make a model *sound*,
+so an audit without one is *inconclusive* at best.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from pipeline.errors import ProtocolError
 from pipeline.protocol import Criterion
 from pipeline.record import CriterionResult, Figure, Verdict
 
-Stage = Literal["skill", "interventions", "agreement", "maps"]
-STAGES: tuple[Stage, ...] = ("skill", "interventions", "agreement", "maps")
+Stage = Literal["skill", "covariates", "interventions", "agreement", "maps"]
+STAGES: tuple[Stage, ...] = ("skill", "covariates", "interventions", "agreement", "maps")
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Finding:
     ----------
     title : str
         As the report prints it.
-    stage : {"skill", "interventions", "agreement", "maps"}
+    stage : {"skill", "covariates", "interventions", "agreement", "maps"}
     per_method : bool
         Whether it is made once for each attribution method.
     fault : str
@@ -52,6 +53,34 @@ FINDINGS: Mapping[str, Finding] = {
         per_method=False,
         fault="the model does not separate the classes on this cohort",
         missing="more patients of both classes with a label",
+    ),
+    "covariate_link": Finding(
+        "Correlation of the score with age among cases of one class (|ρ|)",
+        "covariates",
+        per_method=False,
+        fault="the score follows a covariate among cases of one class",
+        missing="more patients of each class with their age",
+    ),
+    "target_share": Finding(
+        "Share of the class gap carried by the disease (expected regions, or lesions)",
+        "interventions",
+        per_method=False,
+        fault="too little of the decision rests on where the disease is",
+        missing="more patients of both classes, registered or with expert marks, for the factor swap",
+    ),
+    "other_share": Finding(
+        "Largest share of the class gap carried by anything else",
+        "interventions",
+        per_method=False,
+        fault="the decision rests on something other than the disease",
+        missing="more patients of both classes, so that all other shares are known to be small",
+    ),
+    "cue_shift": Finding(
+        "Largest shift of the score by a cue that must not matter (standard deviations)",
+        "interventions",
+        per_method=False,
+        fault="a cue that must not matter moves the decision",
+        missing="more patients of each class, to be tried with cues",
     ),
     "lift_over_nulls": Finding(
         "Relevance on expert marks over the best null map (paired log₂ lift)",
@@ -87,10 +116,13 @@ class Found:
     figure : pipeline.record.Figure
     null : float or None
         What chance or the null reaches.
+    detail : str
+        Which factor or cue it is of, where there are several.
     """
 
     figure: Figure
     null: float | None = None
+    detail: str = ""
 
 
 def check_criteria(criteria: Sequence[Criterion], modality: str, methods: Sequence[str]) -> None:
@@ -148,6 +180,7 @@ def judge(criterion: Criterion, found: Found | None) -> CriterionResult:
         n=figure.n,
         answer=answer,
         reason=criterion.reason,
+        detail=found.detail if found else "",
     )
 
 
@@ -161,11 +194,14 @@ def decide(results: Sequence[CriterionResult]) -> Verdict:
     Returns
     -------
     Verdict
-        *flagged* if any criterion is not met, naming each fault, in the order of the stages; *inconclusive*
-        if any is undecided, if there is no criterion of skill, or if nothing was intervened upon;
+        *flagged* if any criterion is not met, naming each fault, in the order of the stages, and skill alone
+        where skill is missing, since nothing else can then be judged; *inconclusive* if any is undecided, if
+        there is no criterion of skill, or if nothing was intervened upon;
         *sound* otherwise, with respect to the listed factors only.
     """
     ordered = sorted(results, key=lambda r: STAGES.index(FINDINGS[r.name].stage))
+    if any(r.answer == "not met" and FINDINGS[r.name].stage == "skill" for r in ordered):
+        ordered = [r for r in ordered if FINDINGS[r.name].stage == "skill"]
     faults = [_name(r, FINDINGS[r.name].fault) for r in ordered if r.answer == "not met"]
     if faults:
         return Verdict(answer="flagged", factors=faults, sentence=f"Flagged: {'; '.join(faults)}.")
@@ -190,4 +226,6 @@ def decide(results: Sequence[CriterionResult]) -> Verdict:
 
 
 def _name(result: CriterionResult, text: str) -> str:
-    return f"{text} ({result.method})" if result.method else text
+    if result.method:
+        return f"{text} ({result.method})"
+    return f"{text}: {result.detail}" if result.detail and result.answer == "not met" else text

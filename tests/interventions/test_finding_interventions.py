@@ -1,0 +1,73 @@
+"""Criteria over several factors or cues: met only by all, and every one that breaks the bound is named."""
+
+import pytest
+
+from pipeline.finding_interventions import find_in_interventions, unsigned
+from pipeline.protocol import Criterion
+from pipeline.record import Figure
+from pipeline.record_interventions import CueRow, FactorRow, Interventions
+from pipeline.verdict import decide, judge
+
+
+def figure(low, high):
+    return Figure(value=(low + high) / 2, low=low, high=high, n=12)
+
+
+def made(**shares):
+    rows = [FactorRow(name=k, title=k, wanted=k == "target", share=v) for k, v in shares.items()]
+    return Interventions(factors=rows)
+
+
+OTHER = Criterion(name="other_share", at_most=0.2)
+TARGET = Criterion(name="target_share", at_least=0.5)
+
+
+def answer(criterion, found):
+    return judge(criterion, find_in_interventions(criterion, found))
+
+
+@pytest.mark.parametrize(
+    ("rim", "noise", "expected", "named"),
+    [
+        ((0.0, 0.1), (-0.1, 0.05), "met", "rim"),
+        ((0.0, 0.3), (0.1, 0.15), "undecided", "rim"),
+        ((0.3, 0.5), (0.0, 0.9), "not met", "rim"),
+        ((0.3, 0.5), (0.4, 0.6), "not met", "noise, rim"),
+    ],
+)
+def test_all_other_factors_have_to_stay_below(rim, noise, expected, named):
+    result = answer(OTHER, made(target=figure(0.8, 1), rim=figure(*rim), noise=figure(*noise)))
+    assert (result.answer, result.detail) == (expected, named)
+
+
+def test_one_share_without_interval_leaves_it_undecided():
+    result = answer(OTHER, made(rim=figure(0, 0.1), noise=Figure(value=0.01)))
+    assert result.answer == "undecided"
+    assert answer(TARGET, Interventions()).answer == "undecided"
+
+
+def test_a_cue_that_lowers_the_score_counts_like_one_that_raises_it():
+    shift = figure(-3, -2)
+    assert (unsigned(shift).low, unsigned(shift).high) == (2, 3)
+    rows = [CueRow(name="a", title="a", positive=True, shift=shift, flips=figure(0, 1))]
+    criterion = Criterion(name="cue_shift", at_most=1)
+    assert judge(criterion, find_in_interventions(criterion, Interventions(cues=rows))).answer == "not met"
+
+
+def test_sound_becomes_possible_and_a_fault_names_its_factor():
+    skill = judge(Criterion(name="skill_auc", at_least=0.8), None).model_copy(update={"answer": "met"})
+    sound = made(target=figure(0.8, 1), rim=figure(0, 0.1))
+    assert decide([skill, answer(TARGET, sound), answer(OTHER, sound)]).answer == "sound"
+    faulty = made(target=figure(0.2, 0.4), rim=figure(0.4, 0.7))
+    verdict = decide([skill, answer(TARGET, faulty), answer(OTHER, faulty)])
+    assert verdict.answer == "flagged"
+    assert any("rim" in factor for factor in verdict.factors)
+
+
+def test_without_skill_nothing_else_is_judged():
+    skill = judge(Criterion(name="skill_auc", at_least=0.8), None).model_copy(update={"answer": "not met"})
+    faulty = made(target=figure(0.2, 0.4), rim=figure(0.4, 0.7))
+    verdict = decide([answer(OTHER, faulty), skill])
+    assert verdict.answer == "flagged"
+    assert len(verdict.factors) == 1
+    assert "separate the classes" in verdict.factors[0]
