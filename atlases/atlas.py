@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pipeline.errors import AnatomyError
 
 _SIDE = re.compile(
-    r"^(?P<left_prefix>(?:left|lh|l)[\s_.-]+)|^(?P<right_prefix>(?:right|rh|r)[\s_.-]+)"
+    r"^(?P<left_prefix>(?:ctx-lh-|(?:left|lh|l)[\s_.-]+))|^(?P<right_prefix>(?:ctx-rh-|(?:right|rh|r)[\s_.-]+))"
     r"|(?P<left>[\s_.-]+(?:left|lh|l))$|(?P<right>[\s_.-]+(?:right|rh|r))$",
     re.IGNORECASE,
 )
@@ -40,6 +40,8 @@ class Atlas:
         Template space, e.g. `"MNI152"`.
     pairs : tuple of (int, int)
         (left, right) labels of the same region.
+    commercial : bool
+        Whether its licence allows commercial use; False where it does not say so.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Atlas:
     source: str
     space: str
     pairs: tuple[tuple[int, int], ...]
+    commercial: bool = False
 
 
 def split_side(name: str) -> tuple[str, str]:

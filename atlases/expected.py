@@ -73,14 +73,14 @@ def expected_regions(disease: str | Path, table: Mapping[int, str]) -> ExpectedR
         For an unknown disease, an unreadable file, or when no region of tier 1 is found in the table.
     """
     content = _read(disease)
-    stems = {index: split_side(name)[0].lower() for index, name in table.items()}
+    stems = {index: plain_name(split_side(name)[0]) for index, name in table.items()}
     absent: list[str] = []
 
     def resolve(concepts: Mapping[str, list[str]]) -> dict[str, tuple[int, ...]]:
         found: dict[str, tuple[int, ...]] = {}
         for concept, names in concepts.items():
             labels = tuple(
-                sorted(i for i, stem in stems.items() if any(fnmatchcase(stem, n.lower()) for n in names))
+                sorted(i for i, stem in stems.items() if any(fnmatchcase(stem, plain_name(n)) for n in names))
             )
             if labels:
                 found[concept] = labels
@@ -103,6 +103,17 @@ def expected_regions(disease: str | Path, table: Mapping[int, str]) -> ExpectedR
         absent=tuple(absent),
         source=str(content.get("disease", {}).get("source", "")),
     )
+
+
+def plain_name(name: str) -> str:
+    """Region name in lower case, without commas, words parted by one blank: spellings of it compare equal.
+
+    Examples
+    --------
+    >>> plain_name("Cingulate_Gyrus,_posterior-division")
+    'cingulate gyrus posterior division'
+    """
+    return " ".join(name.lower().replace(",", " ").replace("_", " ").replace("-", " ").split())
 
 
 def _read(disease: str | Path) -> dict[str, dict[str, list[str]]]:

