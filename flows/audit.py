@@ -19,11 +19,13 @@ from pipeline.protocol import load_protocol
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from pipeline.case import Audit
+    from pipeline.audit import Audit
     from pipeline.cohort import Case, Cohort
     from pipeline.record import AuditRecord, CaseResult, ErrorRow, Verdict
+    from pipeline.record_interventions import Interventions
 
     RunCase = Callable[[Case], CaseResult]
+    RunInterventions = Callable[[list[CaseResult]], Interventions]
 
 
 def run_audit(protocol: Path, out: Path, home: Path | None = None) -> Verdict:
@@ -77,15 +79,19 @@ def render_again(folder: Path) -> Path:
     return path
 
 
-def audit_cohort(audit: Audit, cohort: Cohort, run_case: RunCase) -> AuditRecord:
+def audit_cohort(
+    audit: Audit, cohort: Cohort, run_case: RunCase, run_interventions: RunInterventions | None = None
+) -> AuditRecord:
     """Check, run and conclude: what the flow does, with `run_case` doing one case.
 
     Parameters
     ----------
-    audit : pipeline.case.Audit
+    audit : pipeline.audit.Audit
     cohort : pipeline.cohort.Cohort
     run_case : callable
         From a case to its result; raises what went wrong.
+    run_interventions : callable, optional
+        From the results of all cases to what interventions found; without it nothing is intervened upon.
 
     Returns
     -------
@@ -112,8 +118,10 @@ def audit_cohort(audit: Audit, cohort: Cohort, run_case: RunCase) -> AuditRecord
             if not rows:
                 log.info("case %s: done in %.1f s", case.case, results[case.case].row.seconds)
             advance(case.case)
+        found = _intervene(list(results.values()), run_interventions, errors)
+        log.info("interventions: %s", "done" if found else "none")
         seconds = time.perf_counter() - begin
-        record = conclude(audit, cohort, list(results.values()), errors, started, _now(), seconds)
+        record = conclude(audit, cohort, list(results.values()), errors, started, _now(), seconds, found)
         by_name = {case.case: case for case in cohort.cases}
         for shown in record.cases:
             if shown.page and not (audit.folder / "cases" / f"{shown.case}.npz").is_file():
@@ -150,6 +158,24 @@ def _check_and_run(
         reason = f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:200]}"
         return [ErrorRow(case=case.case, stage="case", reason=reason)]
     return []
+
+
+def _intervene(
+    results: list[CaseResult], run: RunInterventions | None, errors: list[ErrorRow]
+) -> Interventions | None:
+    """Intervene on the cohort; what goes wrong becomes an error row, and the cases' findings stay."""
+    from pipeline.record import ErrorRow
+
+    if run is None or not results:
+        return None
+    try:
+        return run(results)
+    except AuditError as error:
+        reason = str(error)
+    except Exception as error:  # noqa: BLE001  the cases' findings must not be lost
+        reason = f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    errors.append(ErrorRow(case="all cases", stage="interventions", reason=reason))
+    return None
 
 
 def _write_manifest(folder: Path, record: AuditRecord) -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.case import Audit
+from pipeline.audit import Audit
 from pipeline.cohort import Cohort
 from pipeline.files import whole_file, write_text
 from pipeline.findings import agreement_rows, find, mean_figures, measurement_table, region_rows, skill
@@ -25,6 +25,7 @@ from pipeline.record import (
     Role,
     write_record,
 )
+from pipeline.record_interventions import Interventions
 from pipeline.verdict import decide, judge
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def conclude(
     started: str,
     finished: str,
     seconds: float,
+    interventions: Interventions | None = None,
 ) -> AuditRecord:
     """Find, judge and write down: `measurements.parquet`, `protocol.yaml` and `audit.json`.
 
@@ -60,6 +62,8 @@ def conclude(
         ISO 8601, UTC.
     seconds : float
         Wall time of the run.
+    interventions : Interventions, optional
+        What was swapped, stamped and removed.
 
     Returns
     -------
@@ -69,7 +73,7 @@ def conclude(
     table = measurement_table(results)
     skills = skill(results, target, protocol.seed)
     agreement = agreement_rows(table, protocol, target)
-    criteria = [judge(c, find(c, table, target, skills, agreement)) for c in protocol.criteria]
+    criteria = [judge(c, find(c, table, target, skills, agreement, interventions)) for c in protocol.criteria]
     record = AuditRecord(
         title=protocol.title or f"Audit of {_model_name(audit)}",
         modality=protocol.modality,
@@ -90,6 +94,7 @@ def conclude(
         cases=choose_pages([r.row for r in results], protocol.case_pages),
         errors=[*errors, *(e for r in results for e in r.errors)],
         atlas=_atlas_summary(audit),
+        interventions=interventions,
         provenance=Provenance(
             versions=versions(),
             seed=protocol.seed,

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.case import NULL
+from pipeline.measuring import NULL
 from pipeline.protocol import Criterion, Protocol
 from pipeline.record import Agreement, CaseResult, Figure, RegionRow, Role
-from pipeline.verdict import Found
+from pipeline.record_interventions import Interventions
+from pipeline.verdict import FINDINGS, Found
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +73,7 @@ def agreement_rows(table: pd.DataFrame, protocol: Protocol, target: int) -> list
     for (lesion, metric), part in mine.groupby(["lesion", "metric"], sort=True):
         if metric not in AGREEMENT_METRICS:
             continue
-        wide = part.pivot_table(index=["case", "patient"], columns="method", values="value", dropna=False)
+        wide = part.set_index(["case", "patient", "method"])["value"].unstack("method")
         patients = wide.index.get_level_values("patient").to_numpy()
         interval = rate_interval if metric == "pointing_game" else mean_interval
         figures = {name: _figure(interval(wide[name].to_numpy(), patients)) for name in wide.columns}
@@ -114,7 +115,7 @@ def region_rows(
         part = mine[mine.method == method]
         if part.empty:
             continue
-        wide = part.pivot_table(index=["case", "patient"], columns="region", values="value", dropna=False)
+        wide = part.set_index(["case", "patient", "region"])["value"].unstack("region")
         patients = wide.index.get_level_values("patient").to_numpy()
         relative = wide.div(wide.mean(axis=1), axis=0)
         ranks = wide.rank(axis=1, ascending=False)
@@ -148,10 +149,14 @@ def find(
     target: int,
     skills: dict[str, Figure],
     rows: Sequence[Agreement],
+    interventions: Interventions | None = None,
 ) -> Found | None:
     """Return the number that a criterion bounds; None where it was not measured."""
     from pipeline.comparison import mean_interval
+    from pipeline.finding_interventions import find_in_interventions
 
+    if FINDINGS[criterion.name].stage in ("covariates", "interventions"):
+        return find_in_interventions(criterion, interventions) if interventions else None
     if criterion.name == "skill_auc":
         return Found(skills["auc"], 0.5) if "auc" in skills else None
     metric = {"relevance_outside": "share_outside", "expected_regions": "expected_log2_density_lift"}.get(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pipeline.case import Audit
+from pipeline.audit import Audit
 from pipeline.cohort import Case, Cohort, Problem, check_case, read_cohort
 from pipeline.errors import AuditError, ProtocolError
 from pipeline.images import read_photograph, read_volume

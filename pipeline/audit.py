@@ -1,0 +1,53 @@
+"""What all cases of one audit share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.models.opening import OpenedModel
+from pipeline.protocol import Protocol
+from pipeline.provenance import versions
+
+if TYPE_CHECKING:
+    from atlases import Atlas
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What all cases of one audit share.
+
+    Attributes
+    ----------
+    protocol : Protocol
+    model : pipeline.models.opening.OpenedModel
+    classes : tuple of str
+    target : int
+        Class index that is audited.
+    atlas : atlases.Atlas or None
+    folder : Path
+        The audit directory.
+    """
+
+    protocol: Protocol
+    model: OpenedModel
+    classes: tuple[str, ...]
+    target: int
+    atlas: Atlas | None
+    folder: Path
+
+    @cached_property
+    def settings_key(self) -> str:
+        """Hash of all that is the same for every case: protocol, weights, card, atlas, versions; no path."""
+        protocol = self.protocol.model_dump(
+            mode="json", exclude={"title", "criteria", "keep_maps", "case_pages", "cohort", "model"}
+        )
+        atlas = hashlib.sha256(self.atlas.labels.tobytes()).hexdigest() if self.atlas else ""
+        card = self.model.card.model_dump(mode="json") if self.model.card else None
+        parts = [protocol, self.model.sha256, card, self.target, atlas, versions()]
+        text = json.dumps(parts, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()

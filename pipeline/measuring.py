@@ -1,0 +1,235 @@
+"""The maps of one case, and every number that is measured on them."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.audit import Audit
+from pipeline.cohort import Case
+from pipeline.errors import AuditError
+from pipeline.images.maps import write_map
+from pipeline.models.prepared import Prepared
+from pipeline.protocol import Method
+from pipeline.record import CaseRow, ErrorRow, Measurement
+
+if TYPE_CHECKING:
+    from pipeline.anatomy.brain import Regions
+    from pipeline.attribution import Relevance
+
+BoolArray = npt.NDArray[np.bool_]
+NULL = "null:"
+RIM_MM, RIM_PIXELS = 6.0, 8.0
+
+
+class CaseWork:
+    """Maps and measurements of one case, gathered method by method."""
+
+    def __init__(
+        self,
+        case: Case,
+        audit: Audit,
+        prepared: Prepared,
+        marks: Mapping[str, BoolArray],
+        regions: Regions | None,
+        row: CaseRow,
+    ) -> None:
+        self.case, self.audit, self.prepared, self.marks, self.regions, self.row = (
+            case,
+            audit,
+            prepared,
+            marks,
+            regions,
+            row,
+        )
+        self.maps: dict[str, npt.NDArray[np.float32]] = {}
+        self.measurements: list[Measurement] = []
+        self.errors: list[ErrorRow] = []
+        mri = audit.protocol.modality == "mri"
+        affine = prepared.affine if prepared.affine is not None else np.eye(4)
+        self.spacing: Any = np.linalg.norm(affine[:3, :3], axis=0) if mri else 1.0
+        self.rim = RIM_MM if mri else RIM_PIXELS
+
+    def run(self, method: Method, target: int) -> None:
+        """Make and measure one map; a refusal becomes an error row."""
+        from pipeline.attribution import METHODS, attribute
+
+        labels = None
+        if method.name == "region_occlusion":
+            if self.regions is None or not self.regions.registered:
+                reason = self.regions.reason if self.regions is not None else "no atlas for this image"
+                self._refused(method.name, f"no regions: {reason}")
+                return
+            labels = self.regions.labels
+        begin = time.perf_counter()
+        try:
+            relevance = attribute(
+                self.audit.model.module,
+                self.prepared.tensor,
+                target,
+                method=method.name,
+                regions=None if labels is None else _tensor(labels),
+                **method.options,
+            )
+        except AuditError as error:
+            self._refused(method.name, str(error))
+            return
+        seconds = time.perf_counter() - begin
+        values = _one_channel(relevance, signed=METHODS[method.name].signed)
+        name = f"{method.name}_class-{target}"
+        self.maps[name] = values
+        self.row.maps.append(name)
+        write_map(
+            self.audit.folder / "maps" / self.case.case,
+            name,
+            values,
+            affine=self.prepared.affine,
+            native_from_model=self.prepared.native_from_model,
+            native_shape=self.prepared.native_shape,
+        )
+        self._add(method.name, target, "seconds", seconds)
+        self._measure(method.name, target, values)
+        self._measure_regions(method.name, target, values, relevance)
+
+    def measure_nulls(self) -> None:
+        """Measure the maps that ignore the model, exactly as a method's."""
+        from pipeline.comparison import null_maps
+
+        if not self.marks and self.regions is None:
+            return
+        image = self.prepared.tensor[0].numpy()
+        maps = null_maps(
+            image, self.prepared.field, seed=_case_seed(self.audit.protocol.seed, self.case.case)
+        )
+        for name in self.audit.protocol.nulls:
+            self._measure(f"{NULL}{name}", self.audit.target, maps[name])
+            self._measure_regions(f"{NULL}{name}", self.audit.target, maps[name], None)
+
+    def display(self) -> dict[str, npt.NDArray[Any]]:
+        """Arrays that the report draws, all on the model's grid."""
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "image": _shown(self.prepared, self.audit),
+            "field": self.prepared.field,
+        }
+        arrays |= {
+            f"marks_{lesion}": on_model_grid(mask, self.prepared) for lesion, mask in self.marks.items()
+        }
+        arrays |= {f"map_{name}": values for name, values in self.maps.items()}
+        if self.prepared.affine is not None:
+            arrays["affine"] = self.prepared.affine
+        if self.regions is not None and self.regions.registered:
+            arrays["regions"] = self.regions.labels.astype(np.int16)
+        return arrays
+
+    def _measure(self, method: str, target: int, values: npt.NDArray[Any]) -> None:
+        from pipeline.comparison import field_shares, measure_native
+
+        shares = field_shares(values, self.prepared.field, rim=self.rim, spacing=self.spacing)
+        self._add(method, target, "share_outside", shares.outside, status=shares.excluded)
+        self._add(method, target, "log2_rim_density", shares.log2_rim_density, status=shares.excluded)
+        if not self.marks:
+            return
+        found = measure_native(values, self.marks, self.prepared.native_from_model, field=self.prepared.field)
+        for lesion, localisation in found.items():
+            for row in localisation.rows():
+                self._add(method, target, row["metric"], row["value"], lesion=lesion, status=row["excluded"])
+
+    def _measure_regions(
+        self, method: str, target: int, values: npt.NDArray[Any], relevance: Relevance | None
+    ) -> None:
+        if self.regions is None or not self.regions.registered:
+            return
+        from atlases import expected_regions
+        from pipeline.comparison import agreement, region_scores, scores_from_sums
+
+        table = self.regions.table
+        scores = region_scores(values, self.regions.labels, table, voxel_volume=float(np.prod(self.spacing)))
+        if relevance is not None and relevance.region_scores is not None:
+            sums = relevance.region_scores[0].double().numpy()
+            scores = scores_from_sums(scores.names, sums, sums, scores.volume)
+        for name, density, signed in zip(scores.names, scores.density, scores.signed, strict=True):
+            self._add(method, target, "region_density", density, region=name)
+            self._add(method, target, "region_signed", signed, region=name)
+        expected = expected_regions(self.audit.protocol.disease, table)
+        agreed = agreement(
+            scores, [table[i] for i in expected.labels()], [table[i] for i in expected.negative_labels]
+        )
+        for metric in ("precision", "mean_rank", "log2_density_lift", "control_lift"):
+            self._add(method, target, f"expected_{metric}", getattr(agreed, metric), status=agreed.excluded)
+
+    def _add(
+        self,
+        method: str,
+        target: int,
+        metric: str,
+        value: float,
+        *,
+        lesion: str = "",
+        region: str = "",
+        status: str = "",
+    ) -> None:
+        self.measurements.append(
+            Measurement(
+                case=self.case.case,
+                patient=self.case.patient,
+                method=method,
+                target=target,
+                lesion=lesion,
+                region=region,
+                metric=metric,
+                value=float(value) if np.isfinite(value) else None,
+                status=status,
+            )
+        )
+
+    def _refused(self, stage: str, reason: str) -> None:
+        row = ErrorRow(case=self.case.case, stage=stage, reason=reason)
+        if row not in self.errors:
+            self.errors.append(row)
+
+
+def on_model_grid(mask: BoolArray, prepared: Prepared) -> BoolArray:
+    """Bring a native mask onto the model's grid: true where any marked native pixel's centre falls."""
+    grid = np.zeros(prepared.field.shape, bool)
+    where = np.argwhere(mask)
+    inverse = np.linalg.inv(prepared.native_from_model)
+    index = np.rint(where @ inverse[:-1, :-1].T + inverse[:-1, -1]).astype(int)
+    inside = ((index >= 0) & (index < grid.shape)).all(axis=1)
+    grid[tuple(index[inside].T)] = True
+    return grid
+
+
+def _one_channel(relevance: Relevance, *, signed: bool) -> npt.NDArray[np.float32]:
+    values = relevance.values[0]
+    one = values.sum(0) if signed else values.abs().sum(0)
+    plain: npt.NDArray[np.float32] = one.float().numpy()
+    return plain
+
+
+def _shown(prepared: Prepared, audit: Audit) -> npt.NDArray[np.float32]:
+    """Return the image on the model's grid as a reader knows it: photographs without their normalisation."""
+    data = prepared.tensor[0].numpy()
+    if data.ndim == 4:
+        volume: npt.NDArray[np.float32] = data[0]
+        return volume
+    mean, std = (
+        np.array(v, np.float32).reshape(-1, 1, 1)
+        for v in (audit.model.preprocessing.mean, audit.model.preprocessing.std)
+    )
+    colours: npt.NDArray[np.float32] = (data * std + mean).clip(0, 1).transpose(1, 2, 0)
+    return colours
+
+
+def _case_seed(seed: int, case: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}/{case}".encode()).digest()[:4])
+
+
+def _tensor(labels: npt.NDArray[np.integer[Any]]) -> Any:
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(labels, np.int64))
