@@ -7,15 +7,23 @@ where nothing is expected tells how far it can be trusted elsewhere.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import MethodError
-from pipeline.interventions.composition import Floats, Mask
+from pipeline.interventions.composition import Floats
 
-FILLS = ("swap", "zero", "grey", "mean", "blur")
-BLUR_MM = 8.0
+if TYPE_CHECKING:
+    from torch import nn
+
+FILLS: Mapping[str, str | float] = {
+    "swap": "donor",
+    "zero": 0.0,
+    "grey": "grey",
+    "mean": "image_mean",
+    "blur": "blur",
+}
 
 
 def region_groups(
@@ -26,38 +34,47 @@ def region_groups(
     return groups | {name: ("control", labels) for name, labels in controls.items()}
 
 
-def filled(
-    image: Floats, region: Mask, fill: str, donor: Floats, field: Mask, blurred: Floats | None = None
-) -> Floats:
-    """Cover a region.
+def fill_scores(
+    model: nn.Module,
+    images: Floats,
+    donors: Floats,
+    labels: npt.NDArray[np.integer[Any]],
+    groups: Mapping[str, tuple[str, tuple[int, ...]]],
+    target: int,
+) -> dict[tuple[str, str], npt.NDArray[np.float64]]:
+    """Cover every group with every fill.
 
     Parameters
     ----------
-    image, donor : ndarray of float32, shape (C, *spatial)
-    region, field : ndarray of bool, shape spatial
-    fill : {"swap", "zero", "grey", "mean", "blur"}
-        `grey` is the middle between the image's smallest and largest value, `mean` the mean of the brain.
-    blurred : ndarray of float32, optional
-        The image smoothed; needed for `blur`.
+    model : torch.nn.Module
+    images, donors : ndarray of float32, shape (N, C, *spatial)
+        The donor of an image is a matched case of the other class.
+    labels : ndarray of int, shape (N, *spatial)
+    groups : mapping
+        Of `region_groups`.
+    target : int
+
+    Returns
+    -------
+    dict of (region, fill) to ndarray, shape (N,)
+        Fall of the target's logit.
     """
-    out = image.copy()
-    if fill == "swap":
-        out[:, region] = donor[:, region]
-    elif fill == "zero":
-        out[:, region] = 0
-    elif fill == "grey":
-        out[:, region] = (image.min() + image.max()) / 2
-    elif fill == "mean":
-        out[:, region] = image[:, field].mean()
-    elif fill == "blur" and blurred is not None:
-        out[:, region] = blurred[:, region]
-    else:
-        raise MethodError(f"fill {fill!r} is not known", f"use one of {', '.join(FILLS)}")
-    return out
+    import torch
 
+    from pipeline.attribution import attribute
 
-def blur(image: Floats, spacing: npt.NDArray[np.float64]) -> Floats:
-    """Smooth an image by 8 mm."""
-    from scipy.ndimage import gaussian_filter
-
-    return np.asarray(gaussian_filter(image, (0, *(BLUR_MM / spacing))), np.float32)
+    grouped = np.zeros(labels.shape, np.int64)
+    for number, (_, members) in enumerate(groups.values(), start=1):
+        grouped[(grouped == 0) & np.isin(labels, members)] = number
+    present = [n for n in range(1, len(groups) + 1) if (grouped == n).any()]
+    batch, regions = torch.from_numpy(images), torch.from_numpy(grouped)
+    found: dict[tuple[str, str], npt.NDArray[np.float64]] = {}
+    names = list(groups)
+    for name, fill in FILLS.items():
+        chosen = torch.from_numpy(donors) if fill == "donor" else fill
+        result = attribute(model, batch, target, method="region_occlusion", regions=regions, fill=chosen)
+        assert result.region_scores is not None
+        falls = result.region_scores.double().numpy()
+        for column, number in enumerate(present):
+            found[names[number - 1], name] = falls[:, column]
+    return found

@@ -1,0 +1,322 @@
+"""What the decisions of a cohort rest on: which cases are paired, what is swapped, stamped and removed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import ValidationError
+
+from pipeline.audit import Audit
+from pipeline.cohort import Cohort
+from pipeline.errors import AuditError
+from pipeline.files import write_text
+from pipeline.intervene_cases import Member, Score, choose_members
+from pipeline.record import CaseResult, Figure
+from pipeline.record_interventions import (
+    CovariateRow,
+    CueRow,
+    FactorRow,
+    FillRow,
+    Interventions,
+    RemovalRow,
+)
+
+if TYPE_CHECKING:
+    from pipeline.comparison import Estimate
+    from pipeline.interventions import Pair, SwappedPair
+    from pipeline.interventions.cues import Cue
+
+PAIRS = 16
+FLAGGED_SHARE = 0.10
+FILL_CASES = 6
+SURELY = 0.60
+TITLES = {
+    "target": "regions expected for the disease",
+    "rest": "rest of the brain",
+    "rim": "rim of the brain (skull strip)",
+    "outside": "outside the anatomy",
+    "low_frequency": "low-frequency intensity (coil, site)",
+    "noise": "noise and sharpness",
+    "lesions": "lesions",
+    "background": "retina without its lesions (disc, macula, vessels)",
+    "illumination": "illumination and colour (camera)",
+    "sharpness": "noise and sharpness",
+}
+WANTED = {"mri": "target", "fundus": "lesions"}
+
+
+def intervene(audit: Audit, cohort: Cohort, results: Sequence[CaseResult]) -> Interventions:
+    """Swap factors, stamp cues, remove structures, and measure what the score does.
+
+    Parameters
+    ----------
+    audit : Audit
+    cohort : Cohort
+    results : sequence of CaseResult
+        Of every case that could be done.
+
+    Returns
+    -------
+    Interventions
+        Also written to `interventions.json`; read from there if nothing that they depend on has changed. What
+        could not be done is a note, never an exception for bad data.
+    """
+    key = _key(audit, results)
+    path = audit.folder / "interventions.json"
+    try:
+        stored = Interventions.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValidationError):
+        stored = None
+    if stored is not None and stored.key == key:
+        return stored
+    begin = time.perf_counter()
+    found = Interventions(key=key)
+    members = choose_members(audit, cohort, results, found.notes)
+    if members:
+        score = Score(audit)
+        steps = (_warn, _relate, _swap_factors, _try_cues, _remove, _cover)
+        for step in steps:
+            try:
+                step(audit, members, score, found)
+            except AuditError as error:
+                found.notes.append(f"{step.__name__.strip('_').replace('_', ' ')}: {error}")
+    found.seconds = round(time.perf_counter() - begin, 1)
+    write_text(path, found.model_dump_json(indent=1) + "\n")
+    return found
+
+
+def _key(audit: Audit, results: Sequence[CaseResult]) -> str:
+    parts = [audit.settings_key, sorted(r.key for r in results), PAIRS]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _pairs(audit: Audit, members: Sequence[Member], count: int) -> list[Pair]:
+    from pipeline.interventions import matched_pairs
+
+    pairs: list[Pair] = matched_pairs([m.subject for m in members], count, seed=audit.protocol.seed)
+    return pairs
+
+
+def _swap_factors(audit: Audit, members: Sequence[Member], score: Score, found: Interventions) -> None:
+    """Share the gap between the classes out among the factors."""
+    from pipeline.intervene_cases import composition_of
+    from pipeline.interventions import factor_swap, swap_pair
+
+    usable = [m for m in members if m.why_not_swapped == ""]
+    reasons = sorted({m.why_not_swapped for m in members} - {""})
+    found.notes += [f"left out of the factor swap: {reason}" for reason in reasons]
+    names: tuple[str, ...] = ()
+    swapped: list[SwappedPair] = []
+    for pair in _pairs(audit, usable, PAIRS):
+        one, two = usable[pair.positive], usable[pair.negative]
+        composition = composition_of(audit, one, two)
+        names = composition.names
+        swapped.append(swap_pair(composition, score, one.subject.patient, two.subject.patient))
+    if not swapped:
+        found.notes.append("no factor was swapped: no pair of usable cases of opposite classes")
+        return
+    swap = factor_swap(names, swapped, seed=audit.protocol.seed)
+    found.gap, found.pairs = _figure(swap.gap), len(swapped)
+    wanted = WANTED[audit.protocol.modality]
+    for name, share in zip(names, swap.shares, strict=True):
+        limit = swap.detection_limit(name, FLAGGED_SHARE)
+        found.factors.append(
+            FactorRow(
+                name=name,
+                title=TITLES[name],
+                wanted=name == wanted,
+                share=_figure(share),
+                limit=None if name == wanted or np.isnan(limit) else limit,
+            )
+        )
+
+
+def _try_cues(audit: Audit, members: Sequence[Member], score: Score, found: Interventions) -> None:
+    """Stamp every cue of the battery, and those of the protocol, on the cases of either class."""
+    from pipeline.interventions.cues import cue_result, within_class_spread
+
+    positive = np.array([m.subject.positive for m in members])
+    clean = np.array([m.clean for m in members])
+    spread = within_class_spread(clean, positive)
+    for cue in _battery(audit, members):
+        changed = score.of([cue.apply(m.image, m.field) for m in members])
+        for side in (True, False):
+            chosen = [i for i, p in enumerate(positive) if p == side]
+            if not chosen:
+                continue
+            patients = [members[i].subject.patient for i in chosen]
+            row = cue_result(cue, clean[chosen], changed[chosen], patients, spread, positive=side)
+            found.cues.append(
+                CueRow(
+                    name=row.name,
+                    title=row.title,
+                    positive=side,
+                    shift=_figure(row.shift),
+                    flips=_figure(row.flips),
+                )
+            )
+
+
+def _battery(audit: Audit, members: Sequence[Member]) -> tuple[Cue, ...]:
+    if audit.protocol.modality == "mri":
+        from pipeline.interventions.brain_cues import brain_cues
+
+        return brain_cues(members[0].spacing)
+    from pipeline.interventions.retina_cues import retina_cues
+
+    return retina_cues(audit.model.preprocessing.mean, audit.model.preprocessing.std)
+
+
+def _remove(audit: Audit, members: Sequence[Member], score: Score, found: Interventions) -> None:
+    """Fill the lesions of a photograph in, and the same shapes elsewhere."""
+    from pipeline.comparison import mean_interval
+    from pipeline.intervene_cases import colours_of, normalised
+    from pipeline.interventions.retina_factors import displaced_mask, without
+
+    if audit.protocol.modality != "fundus":
+        return
+    chosen = [m for m in members if m.subject.positive and m.lesions is not None and m.lesions.any()]
+    if not chosen:
+        found.notes.append("no lesion was removed: no case of the audited class has expert marks")
+        return
+    gone, moved = [], []
+    for number, m in enumerate(chosen):
+        assert m.lesions is not None
+        colours = colours_of(audit, m.image)
+        elsewhere = displaced_mask(m.lesions, m.field & ~m.lesions, seed=audit.protocol.seed + number)
+        gone.append(normalised(audit, without(colours, m.lesions, m.field)))
+        moved.append(normalised(audit, without(colours, elsewhere, m.field & ~m.lesions)))
+    clean = np.array([m.clean for m in chosen])
+    patients = [m.subject.patient for m in chosen]
+    removed, control = clean - score.of(gone), clean - score.of(moved)
+    found.removals.append(
+        RemovalRow(
+            name="lesions",
+            title="Lesions filled in from their surroundings",
+            removed=_figure(mean_interval(removed, patients)),
+            control=_figure(mean_interval(control, patients)),
+            difference=_figure(mean_interval(removed - control, patients)),
+        )
+    )
+
+
+def _cover(audit: Audit, members: Sequence[Member], score: Score, found: Interventions) -> None:  # noqa: ARG001
+    """Cover regions with every fill, a matched case of the other class among them."""
+    from atlases import expected_regions
+    from pipeline.comparison import mean_interval
+    from pipeline.interventions.fill_bias import fill_scores, region_groups
+
+    usable = [m for m in members if m.labels is not None and m.why_not_swapped == ""]
+    if audit.atlas is None or not usable:
+        return
+    expected = expected_regions(audit.protocol.disease, audit.atlas.table)
+    groups = region_groups(expected.tiers, expected.negative_controls)
+    pairs = _pairs(audit, usable, FILL_CASES)
+    for positive in (True, False):
+        ends = [(p.positive, p.negative) if positive else (p.negative, p.positive) for p in pairs]
+        own, donors = ([usable[i] for i in side] for side in zip(*dict(ends).items(), strict=True))
+        falls = fill_scores(
+            audit.model.module,
+            np.stack([m.image for m in own]),
+            np.stack([m.image for m in donors]),
+            np.stack([m.labels for m in own if m.labels is not None]),
+            groups,
+            audit.target,
+        )
+        patients = [m.subject.patient for m in own]
+        found.fills += [
+            FillRow(
+                fill=fill,
+                region=region,
+                role="expected" if groups[region][0] == "expected" else "control",
+                positive=positive,
+                fall=_figure(mean_interval(values, patients)),
+            )
+            for (region, fill), values in falls.items()
+        ]
+
+
+def _relate(audit: Audit, members: Sequence[Member], score: Score, found: Interventions) -> None:  # noqa: ARG001
+    """Correlate the score with covariates among cases of one class."""
+    import pandas as pd
+
+    from pipeline.comparison import associations
+
+    table = pd.DataFrame([m.covariates for m in members])
+    if table.empty or not len(table.columns):
+        return
+    if "age" in table:
+        table["age"] = pd.to_numeric(table["age"], errors="coerce")
+    table = table.drop(columns=[c for c in table if c != "age" and table[c].nunique() > 6])
+    rows = associations(
+        [m.clean for m in members],
+        [m.subject.positive for m in members],
+        table,
+        [m.subject.patient for m in members],
+        seed=audit.protocol.seed,
+    )
+    for row in rows.to_dict("records"):
+        figure = Figure(
+            value=_number(row["value"]),
+            low=_number(row["low"]),
+            high=_number(row["high"]),
+            n=int(row["n"]),
+            excluded=int(row["excluded"]),
+            method=str(row["interval"]),
+        )
+        found.covariates.append(
+            CovariateRow(
+                positive=bool(row["class"]),
+                covariate=str(row["covariate"]),
+                level=str(row["level"]),
+                measure=str(row["measure"]),
+                figure=figure,
+                p=_number(row["p_adjusted"]),
+            )
+        )
+
+
+def _warn(audit: Audit, members: Sequence[Member], score: Score, found: Interventions) -> None:  # noqa: ARG001
+    """Say what in the data alone gives the label away."""
+    from pipeline.interventions.data_warnings import covariate_features, outside_features, predictability
+
+    positive = [m.subject.positive for m in members]
+    patients = [m.subject.patient for m in members]
+    seed = audit.protocol.seed
+    features, names = covariate_features([m.covariates for m in members])
+    if names:
+        guess = predictability(features, positive, patients, seed=seed)
+        if guess.low > SURELY:
+            found.warnings.append(
+                f"The label can be guessed from the covariates ({', '.join(names)}) alone: {guess}, where "
+                "0.5 is chance. The classes differ in more than the disease."
+            )
+    shapes = {m.field.shape for m in members}
+    if len(shapes) == 1:
+        blocks = np.stack([outside_features(m.image, m.field) for m in members])
+        guess = predictability(blocks, positive, patients, seed=seed)
+        if guess.low > SURELY:
+            found.warnings.append(
+                f"The label can be guessed from pixels outside the anatomy alone: {guess}, where 0.5 is "
+                "chance. A label, a marker or a camera goes with the class."
+            )
+
+
+def _figure(estimate: Estimate) -> Figure:
+    return Figure(
+        value=_number(estimate.value),
+        low=_number(estimate.low),
+        high=_number(estimate.high),
+        n=estimate.n,
+        excluded=estimate.excluded,
+        method=estimate.method,
+    )
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
