@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.errors import ImageError
 from pipeline.files import whole_file
@@ -72,7 +74,7 @@ def read_volume(path: Path | str) -> Volume:
     return Volume(data, affine, path.name)
 
 
-def write_volume(path: Path, data: FloatArray, affine: Affine) -> None:
+def write_volume(path: Path, data: npt.NDArray[Any], affine: Affine) -> None:
     """Write an array as NIfTI in its own dtype; the file appears whole or not at all.
 
     Parameters
