@@ -80,7 +80,7 @@ def choose(
         fitting = int(limit / (4 * largest))
         return Choice(None, Budget(), max(1, min(batch_size, fitting)), plain.cost)
     budget = Budget(
-        wave=int(min(room / 2, 512 * 2**20)), batch=int(max(min(room / 4, 64 * 2**20), 1)), images=batch_size
+        wave=int(min(room / 2, 512 * 2**20)), batch=int(max(min(room / 8, 16 * 2**20), 1)), images=batch_size
     )
     return Choice(plan, budget, batch_size, f"{passes:.1f} forward passes' work for {len(given)} occlusions")
 

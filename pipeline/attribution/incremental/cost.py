@@ -10,10 +10,10 @@ import numpy as np
 from pipeline.attribution.incremental.steps import Boxes, Floats, LocalStep, Step
 from pipeline.attribution.incremental.windows import Ints
 
-ALONE = 2e8
-"""Multiplications of one step from which an occlusion is worth a call of its own."""
-GROWTH = 1.25
-"""How much larger than needed boxes may get by being put together."""
+CALL = 5e6
+"""Multiplications that take as long as handling one more batch: worth growing boxes for."""
+SMALL = 2**20
+"""Bytes of a whole activation below which it does not count as an image."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Budget:
     """
 
     wave: int = 256 * 2**20
-    batch: int = 64 * 2**20
+    batch: int = 16 * 2**20
     images: int = 8
 
 
@@ -78,7 +78,7 @@ def forecast(steps: Sequence[Step], source: str, boxes: Boxes) -> Forecast:
 def batches(
     sizes: Ints, ahead: Forecast, budget: Budget, item_bytes: int, whole: bool
 ) -> Iterator[list[int]]:
-    """Put occlusions together that are alike in size; those with much work stay alone.
+    """Put occlusions together that are alike in size; the more work, the more alike.
 
     Parameters
     ----------
@@ -98,18 +98,18 @@ def batches(
     """
     volumes = sizes.prod(1).astype(float)
     order = np.lexsort((*sizes.T, volumes))
-    most = np.minimum(
-        budget.batch / (item_bytes * ahead.numbers + 1), np.maximum(ALONE / (ahead.peak + 1), 1.0)
-    )
+    each = item_bytes * ahead.numbers + 1
+    most = np.maximum(budget.batch / each, 1.0)
     if whole:
-        most = np.minimum(most, budget.images)
+        most = np.where(each > SMALL, np.minimum(most, budget.images), most)
+    growth = 1.05 + np.minimum(CALL / (ahead.peak + 1), 0.45)
     group: list[int] = []
     volume, largest, limit = 0.0, sizes[0] * 0, 0.0
     for k in order.tolist():
         grown = np.maximum(largest, sizes[k]) if group else sizes[k]
         room = min(limit, most[k]) if group else most[k]
         count = len(group) + 1
-        if group and (count > room or float(grown.prod()) * count > GROWTH * (volume + volumes[k])):
+        if group and (count > room or float(grown.prod()) * count > growth[k] * (volume + volumes[k])):
             yield group
             group, volume, grown, room = [], 0.0, sizes[k], most[k]
         group.append(k)
