@@ -15,6 +15,7 @@ import torch
 from pipeline.attribution.cam_layers import (
     Layer,
     activation_and_gradient,
+    only_way,
     refuse_single_cell,
     slope_at,
     spatial_layer,
@@ -41,7 +42,7 @@ def cam(question: Question) -> Answer:
     those of the probability's gradient at this image.
     """
     marks = question.graph.landmarks
-    if marks.classifier is None or marks.pooling is None:
+    if marks.classifier is None or marks.pooling is None or not only_way(question.graph, marks.pooling):
         raise MethodError(
             "CAM needs global average pooling that feeds one linear layer, which this model lacks",
             "use grad_cam",

@@ -98,6 +98,15 @@ def bottlenecks(graph: CapturedGraph, before: str) -> Iterator[Operation]:
         frontier |= {n.partition(":")[0] for n in op.inputs} & graph.dynamic
 
 
+def only_way(graph: CapturedGraph, name: str) -> bool:
+    """Tell whether the image reaches the logits through the value `name` alone."""
+    needed = {graph.output} - {name}
+    for op in reversed(graph.operations):
+        if op.dynamic and op.name in needed and op.name != name:
+            needed.update(n.partition(":")[0] for n in op.inputs)
+    return graph.source not in needed
+
+
 def activation_and_gradient(
     question: Question, layer: Layer
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -11,8 +11,11 @@ import numpy.typing as npt
 from pipeline.attribution.registry import choice, number
 from pipeline.errors import MethodError
 
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
 _CELLS = 65536  # the random walker is run on at most so many cells; larger images are shrunk for it
-_CONTRAST = 130.0  # how much an edge of the image holds the walker back
+_CONTRAST = 20.0  # how much an edge of the image holds the walker back
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +33,7 @@ class Localisation:
     method : {"simonyan", "otsu"}
     """
 
-    mask: npt.NDArray[np.bool_]
+    mask: Mask
     box: tuple[tuple[int, int], ...]
     foreground: float
     background: float
@@ -64,7 +67,7 @@ def localise(
     field : array of bool, shape spatial, optional
         Brain or field of view: percentiles are taken inside it, nothing outside is segmented.
     foreground, background : float
-        Quantiles.
+        Quantiles. Objects smaller than 5 % of the field need a higher `foreground`.
 
     Raises
     ------
@@ -102,15 +105,14 @@ def localise(
     return Localisation(mask, _box(mask), high, low, method)
 
 
-def _one_channel(values: npt.NDArray[Any], dims: int, sign: str) -> npt.NDArray[Any]:
+def _one_channel(values: Floats, dims: int, sign: str) -> Floats:
     if values.ndim == dims + 1:
         values = values.sum(0) if sign == "positive" else np.abs(values).max(0)
-    return np.abs(values) if sign == "absolute" else np.maximum(values, 0)
+    counted: Floats = np.abs(values) if sign == "absolute" else np.maximum(values, 0)
+    return counted
 
 
-def _grown(
-    values: npt.NDArray[Any], pixels: npt.NDArray[Any], inside: npt.NDArray[Any], low: float, high: float
-) -> npt.NDArray[np.bool_]:
+def _grown(values: Floats, pixels: Floats, inside: Mask, low: float, high: float) -> Mask:
     """Let seeds grow along the image: 1 object, 2 background, 0 undecided, −1 outside."""
     from skimage.segmentation import random_walker
     from skimage.transform import resize
@@ -119,8 +121,9 @@ def _grown(
     seeds[values <= low] = 2
     seeds[values > high] = 1
     seeds[~inside] = -1
+    sure: Mask = seeds == 1
     if not (seeds == 2).any() or not (seeds == 0).any():
-        return seeds == 1
+        return sure
     shrink = max(1, int(np.ceil((values.size / _CELLS) ** (1 / values.ndim))))
     step = (slice(None, None, shrink),) * values.ndim
     small = tuple(len(range(0, n, shrink)) for n in values.shape)
@@ -129,7 +132,7 @@ def _grown(
     )
     known = seeds[step].copy()
     if not (known == 1).any() or not (known == 2).any():
-        return seeds == 1
+        return sure
     spread = coarse.std(axis=tuple(range(1, coarse.ndim)), keepdims=True)
     coarse = coarse / np.where(spread > 0, spread, 1)
     probability = random_walker(
@@ -142,10 +145,11 @@ def _grown(
         return_full_prob=True,
     )[0]
     fine = probability if shrink == 1 else resize(probability, values.shape, order=1)
-    return np.where(seeds == 0, fine > 0.5, seeds == 1) & inside
+    grown: Mask = np.where(seeds == 0, fine > 0.5, seeds == 1) & inside
+    return grown
 
 
-def _box(mask: npt.NDArray[np.bool_]) -> tuple[tuple[int, int], ...]:
+def _box(mask: Mask) -> tuple[tuple[int, int], ...]:
     from skimage.measure import label, regionprops
 
     parts = regionprops(label(mask))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pipeline.attribution.cam_layers import Layer, spatial_layer
+from pipeline.attribution.cam_layers import Layer, only_way, spatial_layer
 from pipeline.attribution.question import scores
 from pipeline.errors import MethodError
 from pipeline.models.graph.kinds import ACTIVATIONS
@@ -90,7 +90,7 @@ def _target(graph: CapturedGraph) -> str:
         name = _activated(graph, first)
     else:
         name = next(n for n in graph.makers[first].inputs if n in graph.dynamic)
-    return name if name in graph.makers and _nothing_passes_by(graph, name) else graph.output
+    return name if name in graph.makers and only_way(graph, name) else graph.output
 
 
 def _activated(graph: CapturedGraph, name: str) -> str:
@@ -107,14 +107,6 @@ def _after(graph: CapturedGraph, start: str) -> list[Operation]:
             reached.add(op.name)
             after.append(op)
     return after
-
-
-def _nothing_passes_by(graph: CapturedGraph, name: str) -> bool:
-    needed = {graph.output} - {name}
-    for op in reversed(graph.operations):
-        if op.dynamic and op.name in needed and op.name != name:
-            needed.update(n.partition(":")[0] for n in op.inputs)
-    return graph.source not in needed
 
 
 def batches(model: nn.Module, images: torch.Tensor | Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:

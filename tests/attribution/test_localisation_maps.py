@@ -13,9 +13,10 @@ def scene(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A bright ball, and a blurred map that lies off its centre."""
     rng = np.random.default_rng(0)
     grid = np.indices(shape)
-    ball = sum(((g - s // 2) / (s * 0.2)) ** 2 for g, s in zip(grid, shape, strict=True)) < 1
+    radius = 0.2 if len(shape) == 2 else 0.3  # an eighth of the image
+    ball = sum(((g - s // 2) / (s * radius)) ** 2 for g, s in zip(grid, shape, strict=True)) < 1
     image = np.where(ball, 0.8, 0.3) + 0.05 * rng.normal(size=shape)
-    blur = sum(((g - s * 0.55) / (s * 0.15)) ** 2 for g, s in zip(grid, shape, strict=True))
+    blur = sum(((g - s * 0.55) / (s * radius * 0.75)) ** 2 for g, s in zip(grid, shape, strict=True))
     return ball, image[None], np.exp(-blur) - 0.01 * rng.random(shape)
 
 
