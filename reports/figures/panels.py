@@ -15,7 +15,7 @@ from reports.figures.canvas import TEXT_WIDTH, canvas, place
 from reports.figures.overlay import Array
 from reports.words import shorten
 
-TITLE = 5.5
+TITLE = 6.4
 GAP = 2.5
 LEGEND_HEIGHT = 15.0
 
@@ -184,8 +184,8 @@ def _axes(
 def _heading(figure: Any, cell: tuple[float, float], title: str, remark: str = "") -> None:
     axes = place(figure, cell[0], cell[1], 10, TITLE)
     axes.set_axis_off()
-    axes.text(0, 0.62, title, fontsize=7, fontweight="bold", va="center", transform=axes.transAxes)
-    axes.text(0, 0.18, remark, fontsize=5.6, va="center", color="#525a63", transform=axes.transAxes)
+    axes.text(0, 0.68, title, fontsize=7, fontweight="bold", va="center", transform=axes.transAxes)
+    axes.text(0, 0.26, remark, fontsize=5.6, va="center", color="#525a63", transform=axes.transAxes)
 
 
 def _label(axes: Any, plane: Plane) -> None:
@@ -194,8 +194,8 @@ def _label(axes: Any, plane: Plane) -> None:
     spots = (
         (0.03, 0.5, "left", "center"),
         (0.97, 0.5, "right", "center"),
-        (0.5, 0.98, "center", "top"),
-        (0.5, 0.02, "center", "bottom"),
+        (0.5, 0.955, "center", "top"),
+        (0.5, 0.045, "center", "bottom"),
     )
     for text, (x, y, ha, va) in zip(plane.labels, spots, strict=True):
         if text:

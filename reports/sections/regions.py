@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pipeline.record import RegionRow
 from reports.blocks import Block, Column, Part, Picture, Section, Table
@@ -11,9 +11,10 @@ from reports.glossary import method
 from reports.words import clean, figure, plain, plural
 
 TOP = 10
-ROLES_SHOWN = 14
+LISTED = {"expected": 14, "control": 6}
+DRAWN = {"expected": 5, "control": 3}
 ROLES = {"expected": "expected", "control": "control", "": ""}
-METHODS_DRAWN = 6
+METHODS_DRAWN = 4
 
 
 def build(context: Context) -> Section | None:
@@ -27,7 +28,7 @@ def build(context: Context) -> Section | None:
     }
     blocks: list[Block] = [_picture(context, by_method)]
     for name, rows in by_method.items():
-        shown = _selection(rows)
+        shown = _selection(rows, LISTED)
         rest = len(rows) - len(shown)
         table = Table(
             caption="Relevance per volume over that of the whole brain; 1 is no preference.",
@@ -42,7 +43,7 @@ def build(context: Context) -> Section | None:
                 [plain(r.region), ROLES[r.role], figure(r.density), figure(r.rank), str(r.density.n)]
                 for r in shown
             ],
-            note=f"The {TOP} highest, the expected regions and the controls; "
+            note=f"The {TOP} highest and the first of the expected regions and controls; "
             f"{plural(rest, 'other region')} in audit.json."
             if rest
             else "",
@@ -63,11 +64,11 @@ def _rank(row: RegionRow) -> tuple[float, float, str]:
     return (rank, -(row.density.value or 0.0), row.region)
 
 
-def _selection(rows: Sequence[RegionRow]) -> list[RegionRow]:
-    """Take the highest, then what the protocol asks about, in the order of the ranks."""
+def _selection(rows: Sequence[RegionRow], roles: Mapping[str, int]) -> list[RegionRow]:
+    """Take the highest, then the best of each role, in the order of the ranks."""
     keep = list(rows[:TOP])
-    for role in ("expected", "control"):
-        keep += [row for row in rows[TOP:] if row.role == role][:ROLES_SHOWN]
+    for role, most in roles.items():
+        keep += [row for row in rows[TOP:] if row.role == role][:most]
     return sorted(keep, key=_rank)
 
 
@@ -79,7 +80,7 @@ def _picture(context: Context, by_method: dict[str, list[RegionRow]]) -> Picture
     panels = [
         (
             clean(method(name).title),
-            [Row(clean(plain(r.region)), r.density, role=r.role) for r in _selection(rows)],
+            [Row(clean(plain(r.region)), r.density, role=r.role) for r in _selection(rows, DRAWN)],
         )
         for name, rows in drawn
     ]
