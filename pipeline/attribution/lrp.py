@@ -116,13 +116,16 @@ def seed_against(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Contrastive seed, and what of it stands on the constant logit 0 of a single-logit model."""
     single = logits.shape[1] == 1
+    if single and not by_probability:
+        own = question.explained(logits)
+        return own[:, None], -own
     both = torch.cat([torch.zeros_like(logits), logits], 1) if single else logits
     column = question.targets[:, None]
     if by_probability:
         rivals = torch.softmax(both.scatter(1, column, -torch.inf), 1)
         seed = (-rivals).scatter(1, column, 1.0)
     else:
-        own = both.gather(1, column) if not single else question.explained(logits)[:, None]
+        own = both.gather(1, column)
         seed = (-own / (both.shape[1] - 1)).expand_as(both).scatter(1, column, own)
     return (seed[:, 1:], seed[:, 0]) if single else (seed, torch.zeros_like(seed[:, 0]))
 

@@ -100,20 +100,20 @@ def settle(model: nn.Module, images: torch.Tensor) -> nn.Module:
 
 
 def build(name: str) -> Network:
-    """Build one of `NAMES`."""
+    """Build one of `NAMES` or `FULL`."""
     torch.manual_seed(0)
     kind, _, dims = name.partition("-")
-    spatial = int(dims[0]) if dims else 2
-    images = torch.randn(2, 1 if spatial == 3 else 3, *(24,) * spatial)
+    spatial = 3 if dims.startswith("3d") else 2
     if kind in {"resnet18", "resnet18A", "resnet50", "densenet121", "seresnet50", "efficientnet"}:
-        images = torch.randn(
-            2, 1 if spatial == 3 else 3, *((33,) * spatial if spatial == 3 else (64,) * spatial)
-        )
-        model = settle(_monai(kind, spatial), images)
-        return Network(name, model.double(), images.double(), kind not in {"seresnet50", "efficientnet"})
+        full = name.endswith("full")
+        shape = (1, *(33 if full else 20,) * 3) if spatial == 3 else (3, *(64 if full else 40,) * 2)
+        images = torch.randn(6, *shape)
+        model = settle(_monai(kind, spatial, full=full), images).double()
+        return Network(name, model, images[:2].double(), kind not in {"seresnet50", "efficientnet"})
     if kind == "rieke":
-        images = torch.randn(2, 1, 16, 16, 16)
-        return Network(name, settle(Rieke(), images).double(), images.double())
+        images = torch.randn(4, 1, 16, 16, 16)
+        return Network(name, settle(Rieke(), images).double(), images[:2].double())
+    images = torch.randn(2, 3, 24, 24)
     if kind == "vgg":
         return Network(name, vgg().double(), images.double())
     model = settle(Functional(), images).double()
@@ -124,37 +124,62 @@ def build(name: str) -> Network:
     return Network(name, model, images.double())
 
 
-def _monai(kind: str, spatial: int) -> nn.Module:
-    from monai.networks.nets import DenseNet121, EfficientNetBN, SEResNet50, resnet18, resnet50
+def _monai(kind: str, dims: int, *, full: bool) -> nn.Module:
+    """MONAI's networks; unless `full`, with few channels, which changes nothing of their structure."""
+    from monai.networks.nets import DenseNet, EfficientNetBN, ResNet, SENet
 
-    channels = 1 if spatial == 3 else 3
+    channels = 1 if dims == 3 else 3
     if kind.startswith("resnet"):
-        maker = resnet50 if kind == "resnet50" else resnet18
-        return maker(
-            spatial_dims=spatial,
+        return ResNet(
+            "bottleneck" if kind == "resnet50" else "basic",
+            [3, 4, 6, 3] if kind == "resnet50" else [2, 2, 2, 2],
+            [64, 128, 256, 512] if full else [4, 8, 12, 16],
+            spatial_dims=dims,
             n_input_channels=channels,
-            num_classes=3,
             conv1_t_stride=2,
+            num_classes=3,
             shortcut_type="A" if kind.endswith("A") else "B",
         )
     if kind == "densenet121":
-        return DenseNet121(spatial_dims=spatial, in_channels=channels, out_channels=3)
+        width = {} if full else {"init_features": 8, "growth_rate": 4, "bn_size": 2}
+        return DenseNet(spatial_dims=dims, in_channels=channels, out_channels=3, **width)
     if kind == "seresnet50":
-        return SEResNet50(spatial_dims=spatial, in_channels=channels, num_classes=3)
+        layers = (3, 4, 6, 3) if full else (1, 1, 1, 1)
+        return SENet(
+            spatial_dims=dims,
+            in_channels=channels,
+            block="se_resnet_bottleneck",
+            layers=layers,
+            groups=1,
+            reduction=16,
+            dropout_prob=None,
+            inplanes=64,
+            input_3x3=False,
+            downsample_kernel_size=1,
+            num_classes=3,
+        )
     return EfficientNetBN(
-        "efficientnet-b0", spatial_dims=spatial, in_channels=channels, num_classes=3, pretrained=False
+        "efficientnet-b0", spatial_dims=dims, in_channels=channels, num_classes=3, pretrained=False
     )
 
 
+_MONAI = ("resnet18", "resnet18A", "resnet50", "densenet121", "seresnet50", "efficientnet")
 NAMES = (
-    *("functional", "scripted", "traced", "vgg", "rieke-3d", "resnet18-2d", "resnet18-3d", "resnet18A-3d"),
-    *("resnet50-2d", "resnet50-3d", "densenet121-2d", "densenet121-3d"),
-    *("seresnet50-2d", "seresnet50-3d", "efficientnet-2d", "efficientnet-3d"),
+    "functional",
+    "scripted",
+    "traced",
+    "vgg",
+    "rieke-3d",
+    *(f"{n}-{d}d" for n in _MONAI for d in (2, 3)),
 )
+FULL = tuple(f"{n}-{d}d-full" for n in _MONAI for d in (2, 3))
 _built: dict[str, Network] = {}
 
 
-@pytest.fixture(scope="session", params=NAMES)
+_PARAMS = [*NAMES, *(pytest.param(name, marks=pytest.mark.long) for name in FULL)]
+
+
+@pytest.fixture(scope="session", params=_PARAMS)
 def network(request: pytest.FixtureRequest) -> Network:
     """Every network on which the methods must work; built once."""
     name = request.param
