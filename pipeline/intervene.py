@@ -35,16 +35,16 @@ PAIRS = 16
 FLAGGED_SHARE = 0.10
 FILL_CASES = 6
 SURELY = 0.60
-TITLES = {
-    "target": "regions expected for the disease",
+TITLES = {  # short: they stand at the axis of a chart
+    "target": "expected regions",
     "rest": "rest of the brain",
-    "rim": "rim of the brain (skull strip)",
+    "rim": "rim (skull strip)",
     "outside": "outside the anatomy",
-    "low_frequency": "low-frequency intensity (coil, site)",
+    "low_frequency": "low-frequency intensity",
     "noise": "noise and sharpness",
     "lesions": "lesions",
-    "background": "retina without its lesions (disc, macula, vessels)",
-    "illumination": "illumination and colour (camera)",
+    "background": "retina without lesions",
+    "illumination": "illumination and colour",
     "sharpness": "noise and sharpness",
 }
 WANTED = {"mri": "target", "fundus": "lesions"}

@@ -47,7 +47,8 @@ def brain_cues(spacing: npt.NDArray[np.float64]) -> tuple[Cue, ...]:
     def cut(image: Floats, field: Mask) -> Floats:
         """Cut the brain a little too small."""
         out = image.copy()
-        out[0][ndimage.distance_transform_edt(field, sampling=spacing) <= CUT_MM] = 0
+        depth = ndimage.distance_transform_edt(field, sampling=spacing)
+        out[0][depth <= max(CUT_MM, float(spacing.max()))] = 0  # at least one voxel
         return out
 
     def wave(image: Floats, field: Mask) -> Floats:
@@ -71,10 +72,10 @@ def brain_cues(spacing: npt.NDArray[np.float64]) -> tuple[Cue, ...]:
         return np.ascontiguousarray(image[:, ::-1])
 
     return (
-        Cue("marker", "marker burnt into the corners", "compact", marker),
-        Cue("rim", "skull-strip rim left around the brain", "compact", rim),
+        Cue("marker", "marker in the corners", "compact", marker),
+        Cue("rim", "skull-strip rim left", "compact", rim),
         Cue("cut", "skull strip cut too deep", "compact", cut),
-        Cue("slope", "intensity slope of another coil", "diffuse", wave),
+        Cue("slope", "intensity slope", "diffuse", wave),
         Cue("noise", "more noise", "diffuse", noise),
         Cue("blur", "less sharpness", "diffuse", blur),
         Cue("mirror", "left and right exchanged", "diffuse", mirror),

@@ -33,10 +33,10 @@ def retina_cues(mean: Sequence[float], std: Sequence[float]) -> tuple[Cue, ...]:
     return tuple(
         on_colours(cue)
         for cue in (
-            Cue("label", "label burnt into the corners", "compact", _label),
+            Cue("label", "label in the corners", "compact", _label),
             Cue("vignette", "darker towards the rim", "diffuse", _vignette),
-            Cue("dark", "a darker exposure", "diffuse", lambda i, _: np.asarray(i * 0.75, np.float32)),
-            Cue("colour", "a redder camera", "diffuse", _redder),
+            Cue("dark", "darker exposure", "diffuse", lambda i, _: np.asarray(i * 0.75, np.float32)),
+            Cue("colour", "redder camera", "diffuse", _redder),
             Cue("noise", "more noise", "diffuse", _noise),
             Cue("blur", "less sharpness", "diffuse", lambda i, _: ndimage.gaussian_filter(i, (0, 0.8, 0.8))),
             Cue(
