@@ -1,6 +1,6 @@
 """Time of attribution methods, ours beside those of captum, zennit, MONAI and torchcam, in one run.
 
-    python benchmarks/attribution.py [--rounds 5] [--only rieke3d resnet18_2d] [--threads 1] [--write]
+    python benchmarks/attribution.py [--rounds 5] [--only rieke3d resnet18_2d] [--threads 2] [--write]
 
 Every figure is a ratio of CPU seconds within one round: F, one inference-mode forward pass of the same
 model and image; FB, forward and backward to the image by plain autograd, parameters frozen. All sides are
@@ -37,13 +37,15 @@ class Rieke(nn.Module):
         layers: list[nn.Module] = []
         channels, size = 1, list(shape)
         for features, pool in zip((8, 16, 32, 64), (2, 3, 2, 3), strict=True):
-            layers += [nn.Conv3d(channels, features, 3), nn.BatchNorm3d(features), nn.ReLU(), nn.MaxPool3d(pool)]
+            layers += [nn.Conv3d(channels, features, 3), nn.BatchNorm3d(features)]
+            layers += [nn.ReLU(), nn.MaxPool3d(pool)]
             channels, size = features, [(s - 2) // pool for s in size]
         flat = channels * size[0] * size[1] * size[2]
         self.features = nn.Sequential(*layers)
         self.head = nn.Sequential(nn.Flatten(), nn.Linear(flat, 128), nn.ReLU(), nn.Linear(128, 2))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute the logits."""
         return self.head(self.features(x))
 
 
@@ -64,15 +66,16 @@ def networks() -> dict[str, Callable[[], tuple[nn.Module, torch.Tensor]]]:
         return model, torch.randn(1, 3, 384, 384)
 
     def efficientnet2d() -> tuple[nn.Module, torch.Tensor]:
-        model = EfficientNetBN("efficientnet-b0", spatial_dims=2, in_channels=3, num_classes=5, pretrained=False)
+        kind = "efficientnet-b0"
+        model = EfficientNetBN(kind, spatial_dims=2, in_channels=3, num_classes=5, pretrained=False)
         return model, torch.randn(1, 3, 384, 384)
 
     def vgg2d() -> tuple[nn.Module, torch.Tensor]:
         layers: list[nn.Module] = []
         channels = 3
         for features in (32, 64, 128, 256):
-            layers += [nn.Conv2d(channels, features, 3, padding=1), nn.ReLU(), nn.Conv2d(features, features, 3, padding=1)]
-            layers += [nn.ReLU(), nn.MaxPool2d(2)]
+            layers += [nn.Conv2d(channels, features, 3, padding=1), nn.ReLU()]
+            layers += [nn.Conv2d(features, features, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
             channels = features
         head = [nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(256 * 16, 128), nn.ReLU(), nn.Linear(128, 5)]
         return nn.Sequential(*layers, *head), torch.randn(1, 3, 256, 256)
@@ -89,7 +92,7 @@ def networks() -> dict[str, Callable[[], tuple[nn.Module, torch.Tensor]]]:
 
 
 def prepared(name: str) -> tuple[nn.Module, torch.Tensor]:
-    """Model with BatchNorm statistics of its own image, so that activations have a trained network's scale."""
+    """Build a model with BatchNorm statistics of its own image: activations of a trained network's scale."""
     torch.manual_seed(0)
     model, image = networks()[name]()
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
@@ -139,30 +142,32 @@ def ours(model: nn.Module, image: torch.Tensor) -> Contestants:
 
 
 def last_activation(model: nn.Module) -> tuple[str, nn.Module]:
-    named = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Conv3d) and "downsample" not in n]
-    return named[-1]
+    named = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Conv3d)]
+    return [(n, m) for n, m in named if "downsample" not in n][-1]
 
 
 def captum(model: nn.Module, image: torch.Tensor) -> Contestants:
     from captum.attr import LRP, GuidedBackprop, LayerGradCam, Saliency
 
-    methods: Contestants = {
-        "captum gradient": lambda: Saliency(model).attribute(image.clone().requires_grad_(), target=1),
-        "captum guided_backprop": lambda: GuidedBackprop(model).attribute(image.clone().requires_grad_(), target=1),
-        "captum grad_cam": lambda: LayerGradCam(model, last_activation(model)[1]).attribute(image, target=1),
-        "captum lrp": lambda: LRP(model).attribute(image.clone().requires_grad_(), target=1),
+    def point() -> torch.Tensor:
+        return image.clone().requires_grad_()
+
+    layer = last_activation(model)[1]
+    return {
+        "captum gradient": lambda: Saliency(model).attribute(point(), target=1),
+        "captum guided_backprop": lambda: GuidedBackprop(model).attribute(point(), target=1),
+        "captum grad_cam": lambda: LayerGradCam(model, layer).attribute(image, target=1),
+        "captum lrp": lambda: LRP(model).attribute(point(), target=1),
     }
-    return methods
 
 
 def zennit(model: nn.Module, image: torch.Tensor) -> Contestants:
     stub_torchvision()
     from zennit.attribution import Gradient
     from zennit.composites import EpsilonPlusFlat
-    from zennit.torchvision import ResNetCanonizer  # noqa: F401  (import cost outside the clock)
 
     def run() -> object:
-        seed = torch.eye(model(image[:1]).shape[1] if False else classes)[[1]]
+        seed = torch.eye(classes)[[1]]
         with Gradient(model=model, composite=EpsilonPlusFlat()) as attributor:
             return attributor(image.clone().requires_grad_(), seed)
 
@@ -260,16 +265,17 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", nargs="*", default=list(networks()))
     parser.add_argument("--write", action="store_true")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    out = ["# Attribution: time", "", __doc__.split("\n\n", 2)[2].strip(), "",
-           f"{versions()}; {chosen.threads} thread(s), median of {chosen.rounds} rounds, CPU.", ""]  # fmt: skip
+    setting = f"{versions()}; {chosen.threads} thread(s), median of {chosen.rounds} rounds, CPU."
+    out = ["# Attribution: time", "", __doc__.split("\n\n", 2)[2].strip(), "", setting, ""]
     for name in chosen.only:
         _, image = networks()[name]()
-        out += [f"## {name}, image {tuple(image.shape)}", "", "| who | first call, s | ÷ F | ÷ FB | |", "|---|---|---|---|---|"]
+        out += [f"## {name}, image {tuple(image.shape)}", ""]
+        out += ["| who | first call, s | ÷ F | ÷ FB | |", "|---|---|---|---|---|"]
         for who, first, to_f, to_fb, remark in measure(name, chosen.rounds):
             cells = ("–", "–", "–") if remark else (f"{first:.2f}", f"{to_f:.2f}", f"{to_fb:.2f}")
             out.append(f"| {who} | {' | '.join(cells)} | {remark} |")
