@@ -106,7 +106,11 @@ def build(name: str) -> Network:
     spatial = 3 if dims.startswith("3d") else 2
     if kind in {"resnet18", "resnet18A", "resnet50", "densenet121", "seresnet50", "efficientnet"}:
         full = name.endswith("full")
-        shape = (1, *(33 if full else 20,) * 3) if spatial == 3 else (3, *(64 if full else 40,) * 2)
+        shape = (
+            (1, *(33 if full or kind == "densenet121" else 20,) * 3)
+            if spatial == 3
+            else (3, *(64 if full else 40,) * 2)
+        )
         images = torch.randn(6, *shape)
         model = settle(_monai(kind, spatial, full=full), images).double()
         return Network(name, model, images[:2].double(), kind not in {"seresnet50", "efficientnet"})
