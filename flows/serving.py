@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from flows.prefect_home import use_prefect_home
+from flows.prefect_home import end_orphaned_servers, scheduling_server, use_prefect_home
 from pipeline.errors import ProtocolError
 from pipeline.protocol import load_protocol
 
@@ -40,16 +39,17 @@ def serve_protocol(protocol: Path, cron: str, root: Path) -> None:
         raise ProtocolError(
             f"{cron!r} is not a cron schedule", "write five fields, e.g. '0 2 * * 1' for Mondays at two"
         ) from error
-    os.environ.setdefault("PREFECT_RUNNER_PROCESS_LIMIT", "1")
-    from prefect.types.entrypoint import EntrypointType
+    end_orphaned_servers(root / ".prefect")
+    with scheduling_server():
+        from prefect.types.entrypoint import EntrypointType
 
-    from flows.flow import scheduled_flow
+        from flows.flow import scheduled_flow
 
-    scheduled_flow.serve(
-        name=protocol.stem,
-        cron=cron,
-        parameters={"protocol": str(protocol.resolve()), "root": str(root.resolve())},
-        limit=1,
-        entrypoint_type=EntrypointType.MODULE_PATH,
-        print_starting_message=False,
-    )
+        scheduled_flow.serve(
+            name=protocol.stem,
+            cron=cron,
+            parameters={"protocol": str(protocol.resolve()), "root": str(root.resolve())},
+            limit=1,
+            entrypoint_type=EntrypointType.MODULE_PATH,
+            print_starting_message=False,
+        )
