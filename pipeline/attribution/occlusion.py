@@ -94,7 +94,11 @@ def region_occlusion(
     together = _groups(groups, present)
     if pairs:
         together += [pair for pair in touching(question.regions) if pair not in together]
-    covers = [region_covers(labels, [(v,) for v in present] + together) for labels in question.regions]
+    wanted = [(v,) for v in present] + together
+    covers: list[list[Cover | None]] = []
+    for i, labels in enumerate(question.regions):
+        again = i > 0 and torch.equal(labels, question.regions[i - 1])
+        covers.append(covers[-1] if again else region_covers(labels, wanted))
     drops, logits = _drops(question, covers, fill, batch_size, memory_limit, progress)
     drops, grouped = drops[:, : len(present)], drops[:, len(present) :]
     table = torch.cat([drops.new_zeros(len(drops), 1), drops], 1)

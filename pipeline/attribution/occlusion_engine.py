@@ -93,6 +93,11 @@ def _incremental(
     assert choice.plan is not None
     whole, occluded = [], []
     for i, row in enumerate(covers):
+        if _asked_before(question.images, covers, fill, i):
+            whole.append(whole[-1])
+            occluded.append(occluded[-1])
+            bar.advance(sum(cover is not None for cover in row))
+            continue
         image = question.images[i : i + 1]
         present = [(k, cover) for k, cover in enumerate(row) if cover is not None]
 
@@ -109,6 +114,16 @@ def _incremental(
         whole.append(engine.logits[0])
         occluded.append(logits)
     return torch.stack(whole), torch.stack(occluded)
+
+
+def _asked_before(images: torch.Tensor, covers: Covers, fill: Fill, i: int) -> bool:
+    """Whether image, covers and fills are those of the image before (another class of it is explained)."""
+    if i == 0 or covers[i] is not covers[i - 1] or not torch.equal(images[i], images[i - 1]):
+        return False
+    present = [cover for cover in covers[i] if cover is not None]
+    return all(
+        torch.equal(fill(i, cover.box, cover.mask), fill(i - 1, cover.box, cover.mask)) for cover in present
+    )
 
 
 def _plain(

@@ -11,6 +11,7 @@ from torch import nn
 
 from pipeline.attribution import attribute
 from pipeline.attribution import occlusion_engine as engine
+from pipeline.attribution.incremental import choice
 from pipeline.attribution.incremental.choice import Choice
 from pipeline.attribution.incremental.cost import Budget
 from pipeline.attribution.occlusion import patch_boxes, touching
@@ -36,6 +37,12 @@ def regions() -> torch.Tensor:
     labels = torch.zeros(20, 17, dtype=torch.int64)
     labels[2:8, 2:8], labels[2:8, 8:14], labels[12:18, 3:6] = 1, 2, 5
     return torch.stack([labels, labels.clone().masked_fill_(labels == 5, 0)])
+
+
+@pytest.fixture(autouse=True)
+def _handling_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images as small as these would be given to plain forward passes."""
+    monkeypatch.setattr(choice, "OVERHEAD", 0.0)
 
 
 class Uncapturable(nn.Module):
@@ -99,9 +106,15 @@ def test_uncapturable_model_gives_the_same(
 
 
 def test_plain_and_incremental_agree(
-    model: nn.Module, images: torch.Tensor, regions: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+    model: nn.Module,
+    images: torch.Tensor,
+    regions: torch.Tensor,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    fast = attribute(model, images, 1, "region_occlusion", regions, fill="grey")
+    with caplog.at_level(logging.INFO, "pipeline.attribution.occlusion_engine"):
+        fast = attribute(model, images, 1, "region_occlusion", regions, fill="grey")
+    assert "occlusion: incremental" in caplog.text
     used: list[Choice] = []
 
     def plain(*_: object, batch_size: int, **__: object) -> Choice:
@@ -130,6 +143,41 @@ def test_groups_and_pairs_are_covered_together(
                 expected = drop[0, 1] if mask.any() else torch.tensor(float("nan"))
                 assert torch.allclose(scores[i, k], expected, atol=1e-6, equal_nan=True)
     assert torch.allclose(scores[0, 1], result.region_scores[0, 2], atol=1e-6)
+
+
+def test_an_image_is_computed_once_for_all_its_classes(
+    model: nn.Module, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+
+    class Counted(engine.Engine):
+        def __init__(self, *arguments: object) -> None:
+            made.append(arguments)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(engine, "Engine", Counted)
+    result = attribute(model, images, "top-3", "occlusion", patch=6)
+    assert len(made) == 2
+    alone = attribute(model, images[1:], result.target[4], "occlusion", patch=6)
+    assert torch.allclose(result.values[4], alone.values[0], atol=1e-7)
+
+
+def test_equal_images_with_different_fills_are_not_mixed_up(model: nn.Module, images: torch.Tensor) -> None:
+    twice = images[:1].repeat(2, 1, 1, 1)
+    donors = torch.stack([torch.zeros_like(images[0]), torch.ones_like(images[0])])
+    both = attribute(model, twice, 1, "occlusion", patch=6, fill=donors)
+    alone = attribute(model, twice[1:], 1, "occlusion", patch=6, fill=donors[1:])
+    assert torch.allclose(both.values[1], alone.values[0], atol=1e-7)
+    assert not torch.allclose(both.values[0], both.values[1], atol=1e-4)
+
+
+def test_small_images_get_plain_passes(
+    model: nn.Module, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.undo()
+    with caplog.at_level(logging.INFO, "pipeline.attribution.occlusion_engine"):
+        attribute(model, images, 1, "occlusion", patch=6)
+    assert "plain forward passes" in caplog.text
 
 
 def test_touching_regions(regions: torch.Tensor) -> None:

@@ -15,6 +15,8 @@ from pipeline.attribution.incremental.plan import Plan, make_plan
 from pipeline.attribution.incremental.steps import LocalStep
 from pipeline.attribution.question import Question
 
+FEW = 2
+"""Covers an image below which preparing costs more than it saves."""
 OVERHEAD = 3e6
 """Multiplications that one step of one occlusion costs in handling."""
 
@@ -62,7 +64,7 @@ def choose(
     images = question.images
     limit = (memory_limit * 2**30) if memory_limit is not None else _free() / 2
     plain = Choice(None, Budget(), batch_size, f"{len(given) + len(images)} forward passes")
-    if not question.capturable or not given or images.device.type != "cpu":
+    if not question.capturable or len(given) < FEW * len(images) or images.device.type != "cpu":
         return plain
     plan = make_plan(question.graph, images.shape[1], images.dtype)
     low = np.array([[s.start for s in box] for box in given], np.int64)

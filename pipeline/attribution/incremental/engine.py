@@ -12,6 +12,7 @@ import torch
 from pipeline.attribution.incremental.cost import Budget, batches, forecast
 from pipeline.attribution.incremental.deltas import Delta, memory_format, stacked
 from pipeline.attribution.incremental.plan import Plan
+from pipeline.attribution.incremental.stages import MaxPool
 from pipeline.attribution.incremental.steps import (
     Averaged,
     Boxes,
@@ -19,6 +20,7 @@ from pipeline.attribution.incremental.steps import (
     Opaque,
     Step,
     Values,
+    Windowed,
     whole_value,
 )
 from pipeline.attribution.incremental.windows import Ints, box_of, ints
@@ -26,6 +28,8 @@ from pipeline.models.graph.captured import store
 
 CHUNK = 1024
 """Occlusions looked at together."""
+WORTH = 2e7
+"""Multiplications ahead from which it pays to look whether a change is still there."""
 Report = Callable[[int], None]
 """`report(n)`: n more occlusions are done."""
 
@@ -121,6 +125,8 @@ class Engine:
                 merged = stacked([item.delta for item in batch], self.clean[value])
                 result = self._change(segment, {value: merged})[segment[-1].name]
                 moved += [Item(item.number, result.one(g)) for g, item in enumerate(batch)]
+            if moved and swallows(segment[-1]):
+                moved = self._surviving(moved, segment[-1].name)
             left = {item.number for item in moved}
             yield from self._swallowed([item.number for item in wave if item.number not in left], report)
             wave, value = moved, segment[-1].name
@@ -143,6 +149,17 @@ class Engine:
         size = self.logits.element_size()
         for numbers in batches(boxes[1] - boxes[0], ahead, self.budget, size, whole):
             yield [wave[k] for k in numbers]
+
+    def _surviving(self, items: list[Item], value: str) -> list[Item]:
+        """Shrink boxes to what still differs, where enough work lies ahead; drop what was swallowed."""
+        names = [step.name for step in self.plan.local]
+        ahead = forecast(self.plan.local[names.index(value) + 1 :], value, _boxes(items)).effort
+        left = []
+        for item, effort in zip(items, ahead.tolist(), strict=True):
+            delta = tighten(item.delta, self.clean[value]) if effort > WORTH else item.delta
+            if delta is not None:
+                left.append(Item(item.number, delta))
+        return left
 
     def _change(self, steps: Sequence[LocalStep], changed: dict[str, Delta]) -> dict[str, Delta]:
         """Take changes through local steps; values are dropped after their last use."""
@@ -190,6 +207,12 @@ def run(
             if last.get(name, -1) <= i and name not in keep:
                 values.pop(name, None)
     return {name: values[name] for name in keep}
+
+
+def swallows(step: LocalStep) -> bool:
+    """Whether a step can make a change disappear: a maximum or a rectifier."""
+    pooled = isinstance(step, Windowed) and any(isinstance(stage, MaxPool) for stage in step.stages)
+    return pooled or any(touch.rising for touch in step.touches)
 
 
 def tighten(delta: Delta, clean: torch.Tensor) -> Delta | None:
