@@ -20,9 +20,10 @@ def build(context: Context) -> Section | None:
     for criterion in criteria:
         title = criterion.title or plain(criterion.name)
         full = f"{title} – {method(criterion.method).title}" if criterion.method else title
+        shown = f"{full}: {criterion.detail}" if criterion.detail else full
         rows.append(
             [
-                full,
+                shown,
                 criterion.bound,
                 number(criterion.value),
                 interval(criterion.low, criterion.high),
