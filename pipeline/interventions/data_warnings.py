@@ -45,7 +45,7 @@ def predictability(
     means = np.array([np.nanmean(c) if np.isfinite(c).any() else 0.0 for c in table.T])
     table = np.where(np.isnan(table), means, table)
     varying = table.std(0) > 1e-9
-    folds = min(5, int(truth.sum()), int((~truth).sum()))
+    folds = min(5, len(set(owners[truth])), len(set(owners[~truth])))
     if folds < 2 or not varying.any():
         return auc_interval(np.zeros(len(truth)), truth, owners, seed=seed)
     scores = np.zeros(len(truth))
