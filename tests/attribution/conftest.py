@@ -107,7 +107,7 @@ def build(name: str) -> Network:
     if kind in {"resnet18", "resnet18A", "resnet50", "densenet121", "seresnet50", "efficientnet"}:
         full = name.endswith("full")
         shape = (
-            (1, *(33 if full or kind == "densenet121" else 20,) * 3)
+            (1, *(33 if full or kind in {"densenet121", "efficientnet"} else 20,) * 3)
             if spatial == 3
             else (3, *(64 if full else 40,) * 2)
         )

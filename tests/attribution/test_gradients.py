@@ -9,7 +9,7 @@ from torch import nn
 from pipeline.attribution import attribute
 from pipeline.errors import MethodError
 
-STEP = 1e-6
+STEP = 1e-8
 
 
 def slope(model: nn.Module, image: torch.Tensor, direction: torch.Tensor, target: int) -> float:
