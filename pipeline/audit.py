@@ -44,7 +44,7 @@ class Audit:
     def settings_key(self) -> str:
         """Hash of all that is the same for every case: protocol, weights, card, atlas, versions; no path."""
         protocol = self.protocol.model_dump(
-            mode="json", exclude={"title", "criteria", "keep_maps", "case_pages", "cohort", "model"}
+            mode="json", exclude={"title", "criteria", "keep_maps", "case_pages", "cohort", "model", "cues"}
         )
         atlas = hashlib.sha256(self.atlas.labels.tobytes()).hexdigest() if self.atlas else ""
         card = self.model.card.model_dump(mode="json") if self.model.card else None

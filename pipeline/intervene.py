@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,8 +15,8 @@ from pydantic import ValidationError
 from pipeline.audit import Audit
 from pipeline.cohort import Cohort
 from pipeline.errors import AuditError
-from pipeline.files import write_text
-from pipeline.intervene_cases import Member, Score, choose_members
+from pipeline.files import sha256_of, write_text
+from pipeline.intervene_cases import Member, Score, choose_members, own_cue
 from pipeline.record import CaseResult, Figure
 from pipeline.record_interventions import (
     CovariateRow,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from pipeline.interventions import Pair, SwappedPair
     from pipeline.interventions.cues import Cue
 
+STEPS = "interventions/1"
+"""Raised when what is computed here changes, so that stored results are not taken for the new ones."""
 PAIRS = 16
 FLAGGED_SHARE = 0.10
 FILL_CASES = 6
@@ -91,7 +94,8 @@ def intervene(audit: Audit, cohort: Cohort, results: Sequence[CaseResult]) -> In
 
 
 def _key(audit: Audit, results: Sequence[CaseResult]) -> str:
-    parts = [audit.settings_key, sorted(r.key for r in results), PAIRS]
+    cues = [(cue.model_dump(exclude={"image"}), sha256_of(Path(cue.image))) for cue in audit.protocol.cues]
+    parts = [STEPS, audit.settings_key, sorted(r.key for r in results), cues]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -169,7 +173,11 @@ def _battery(audit: Audit, members: Sequence[Member]) -> tuple[Cue, ...]:
         return brain_cues(members[0].spacing)
     from pipeline.interventions.retina_cues import retina_cues
 
-    return retina_cues(audit.model.preprocessing.mean, audit.model.preprocessing.std)
+    preprocessing = audit.model.preprocessing
+    return (
+        *retina_cues(preprocessing.mean, preprocessing.std),
+        *(own_cue(audit, cue, members[0].field.shape) for cue in audit.protocol.cues),
+    )
 
 
 def _remove(audit: Audit, members: Sequence[Member], score: Score, found: Interventions) -> None:

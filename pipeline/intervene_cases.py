@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import torch
 
     from pipeline.interventions import Composition, Subject
+    from pipeline.interventions.cues import Cue
+    from pipeline.protocol import CuePatch
 
 Floats = npt.NDArray[np.float32]
 MOST_A_CLASS = 20
@@ -77,12 +80,17 @@ class Score:
         return odds
 
     def of(self, images: Sequence[Floats]) -> npt.NDArray[np.float64]:
-        """Score arrays of shape (C, *spatial), a few at a time."""
+        """Score arrays of shape (C, *spatial), a few at a time; shapes may differ from case to case."""
         import torch
 
-        parts = [
-            self(torch.from_numpy(np.stack(images[i : i + BATCH]))) for i in range(0, len(images), BATCH)
-        ]
+        parts: list[npt.NDArray[np.float64]] = []
+        start = 0
+        while start < len(images):
+            stop = start + 1
+            while stop < min(len(images), start + BATCH) and images[stop].shape == images[start].shape:
+                stop += 1
+            parts.append(self(torch.from_numpy(np.stack(images[start:stop]))))
+            start = stop
         return np.concatenate(parts)
 
 
@@ -192,6 +200,26 @@ def composition_of(audit: Audit, own: Member, partner: Member) -> Composition:
         for m, lesions in ((own, own.lesions), (partner, partner.lesions))
     )
     return RetinaPair(one, two, (preprocessing.mean, preprocessing.std))
+
+
+def own_cue(audit: Audit, patch: CuePatch, shape: tuple[int, ...]) -> Cue:
+    """Make a cue of a patch that the protocol names, on the model's grid."""
+    from skimage.transform import resize
+
+    from pipeline.interventions.retina_cues import stamp_cue
+
+    colours = read_photograph(Path(patch.image)).data
+    width = max(1, round(patch.width * shape[1]))
+    height = max(1, round(width * colours.shape[0] / colours.shape[1]))
+    small = resize(colours, (height, width, 3), order=1, anti_aliasing=True)
+    preprocessing = audit.model.preprocessing
+    return stamp_cue(
+        patch.name,
+        np.asarray(small.transpose(2, 0, 1), np.float32),
+        patch.place,
+        preprocessing.mean,
+        preprocessing.std,
+    )
 
 
 def colours_of(audit: Audit, image: Floats) -> Floats:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -63,6 +63,29 @@ class Criterion(BaseModel):
         return self
 
 
+class CuePatch(BaseModel):
+    """A suspected cue, cut out of a photograph: a camera's label, a logo, a scale.
+
+    Attributes
+    ----------
+    name : str
+        Letters, digits, `_`, `-`.
+    image : str
+        A picture of the cue, relative to the protocol file.
+    place : (float, float)
+        Where its middle goes, as shares of the height and the width of the field's bounding square.
+    width : float
+        Its width as a share of that square's.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=NAME_PATTERN)
+    image: str
+    place: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]]
+    width: float = Field(gt=0, le=1)
+
+
 class Protocol(BaseModel):
     """One audit.
 
@@ -91,6 +114,8 @@ class Protocol(BaseModel):
         How many cases get a page of their own.
     nulls : tuple of str
         Null maps to compare with.
+    cues : tuple of CuePatch
+        Suspected cues of your own, tried beside the standard battery (photographs).
     title : str
         Printed on the cover.
     """
@@ -111,6 +136,7 @@ class Protocol(BaseModel):
     keep_maps: Literal["selected", "all", "none"] = "selected"
     case_pages: int = Field(default=6, ge=0, le=200)
     nulls: tuple[str, ...] = ("centre", "random", "sobel", "contrast")
+    cues: tuple[CuePatch, ...] = ()
 
     @field_validator("methods", mode="before")
     @classmethod
@@ -183,6 +209,9 @@ def _absolute(protocol: Protocol, folder: Path) -> Protocol:
     return protocol.model_copy(
         update={
             "model": resolve(protocol.model),
+            "cues": tuple(
+                cue.model_copy(update={"image": str((folder / cue.image).resolve())}) for cue in protocol.cues
+            ),
             "cohort": str((folder / cohort).resolve())
             if isinstance(cohort, str)
             else {"idrid": str((folder / cohort["idrid"]).resolve())},

@@ -81,6 +81,7 @@ def _check_names(protocol: Protocol) -> None:
             mistakes.append(str(error))
         if method.name == "region_occlusion" and protocol.atlas is None:
             mistakes.append("region_occlusion needs regions: name an atlas (MRI)")
+    mistakes += _unreadable_cues(protocol)
     mistakes += [
         f"unknown null map {name!r} (known: {', '.join(NULLS)})"
         for name in protocol.nulls
@@ -88,6 +89,18 @@ def _check_names(protocol: Protocol) -> None:
     ]
     if mistakes:
         raise ProtocolError("; ".join(mistakes))
+
+
+def _unreadable_cues(protocol: Protocol) -> list[str]:
+    if protocol.cues and protocol.modality != "fundus":
+        return ["cues are patches of photographs: leave them out for MRI"]
+    mistakes = []
+    for cue in protocol.cues:
+        try:
+            read_photograph(Path(cue.image))
+        except AuditError as error:
+            mistakes.append(f"cue {cue.name}: {error}")
+    return mistakes
 
 
 def _atlas(protocol: Protocol) -> Atlas | None:

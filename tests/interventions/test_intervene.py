@@ -1,0 +1,135 @@
+"""A whole cohort: a model that reads the vignette is found out, results are kept, bad cohorts are notes."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from pipeline.audit import Audit
+from pipeline.cohort import Case, Cohort
+from pipeline.finding_interventions import find_in_interventions
+from pipeline.intervene import intervene
+from pipeline.models.card import ModelCard, Preprocessing
+from pipeline.models.opening import OpenedModel
+from pipeline.phantoms.retina import retina_phantom
+from pipeline.protocol import Criterion, CuePatch, Protocol
+from pipeline.record import CaseResult, CaseRow
+from pipeline.verdict import judge
+
+SIDE, CASES = 96, 14
+CLASSES = ("not referable", "referable")
+
+
+class VignetteReader(nn.Module):
+    """Says how much darker the rim is than the middle: a shortcut and nothing else."""
+
+    def __init__(self):
+        super().__init__()
+        y, x = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
+        r = np.hypot(y, x) / (SIDE / 2)
+        middle, rim = r < 0.5, (r > 0.75) & (r < 0.9)
+        weight = middle / middle.sum() - rim / rim.sum()
+        self.register_buffer("weight", torch.tensor(weight / 3, dtype=torch.float32))
+
+    def forward(self, x):
+        z = 40 * (x * self.weight).sum((1, 2, 3))
+        return torch.stack([torch.zeros_like(z), z - 1.5], 1)
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("retinas")
+    cases = []
+    for i in range(CASES):
+        label = i % 2
+        phantom = retina_phantom(100 + i, 3 if label else 0, size=256, vignette=0.6 * label, exposure=1.0)
+        marks = np.zeros(phantom.photograph.shape, bool)
+        for name in ("microaneurysms", "haemorrhages", "hard_exudates", "soft_exudates"):
+            marks |= phantom.masks[name]
+        Image.fromarray(np.round(phantom.photograph.data * 255).astype(np.uint8)).save(folder / f"{i}.png")
+        Image.fromarray(marks.astype(np.uint8) * 255).save(folder / f"{i}_marks.png")
+        covariates = {"age": str(50 + i), "site": "AB"[i % 3 == 0]}
+        masks = {"lesions": (folder / f"{i}_marks.png",)} if label else {}
+        cases.append(Case(f"c{i}", f"p{i}", folder / f"{i}.png", str(label), masks, covariates))
+    Image.linear_gradient("L").resize((20, 10)).convert("RGB").save(folder / "logo.png")
+    protocol = Protocol(
+        schema="relevance-audit-protocol/1",
+        modality="fundus",
+        model="m",
+        cohort="c",
+        target=1,
+        methods=("gradient",),
+        disease="diabetic_retinopathy",
+        criteria=(),
+        seed=1,
+        cues=(CuePatch(name="logo", image=str(folder / "logo.png"), place=(0.5, 0.5), width=0.3),),
+    )
+    card = ModelCard(
+        name="reader",
+        modality="fundus",
+        architecture="none",
+        weights="none",
+        classes=CLASSES,
+        target=1,
+        preprocessing=Preprocessing(kind="fundus_square", shape=(SIDE, SIDE), mean=(0, 0, 0), std=(1, 1, 1)),
+        trained_on="nothing",
+    )
+    model = OpenedModel(VignetteReader().eval(), card, "0" * 64, folder)
+    audit = Audit(protocol, model, CLASSES, 1, None, folder)
+    results = [
+        CaseResult(key=c.case, patient=c.patient, row=CaseRow(case=c.case, label=int(c.label))) for c in cases
+    ]
+    return SimpleNamespace(
+        audit=audit, cohort=Cohort(tuple(cases), "test", patients_given=True), results=results
+    )
+
+
+@pytest.fixture(scope="module")
+def found(setting):
+    return intervene(setting.audit, setting.cohort, setting.results)
+
+
+def test_the_shortcut_carries_the_decision_and_is_flagged_by_name(found):
+    shares = {f.name: f.share for f in found.factors}
+    assert sum(s.value for s in shares.values()) == pytest.approx(1)
+    assert shares["illumination"].low > 0.5
+    assert shares["lesions"].high < 0.3
+    assert found.pairs == 16
+    criterion = Criterion(name="other_share", at_most=0.25)
+    result = judge(criterion, find_in_interventions(criterion, found))
+    assert (result.answer, result.detail) == ("not met", "illumination and colour")
+
+
+def test_every_cue_is_tried_on_both_classes_and_those_of_the_protocol_too(found):
+    tried = {(c.name, c.positive) for c in found.cues}
+    assert {("vignette", False), ("vignette", True), ("logo", False), ("mirror", True)} <= tried
+    vignette = next(c for c in found.cues if c.name == "vignette" and not c.positive)
+    assert vignette.shift.low > 1
+    assert vignette.flips.value > 0.5
+
+
+def test_removing_lesions_does_nothing_to_a_model_that_does_not_see_them(found):
+    assert abs(found.removals[0].difference.value) < 0.2
+    assert {c.covariate for c in found.covariates} == {"age", "site"}
+
+
+def test_results_are_kept_and_renewed_when_a_case_changes(setting, found):
+    path = setting.audit.folder / "interventions.json"
+    written = path.stat().st_mtime_ns
+    assert intervene(setting.audit, setting.cohort, setting.results) == found
+    assert path.stat().st_mtime_ns == written
+    changed = [setting.results[0].model_copy(update={"key": "other"}), *setting.results[1:]]
+    few = replace(setting.cohort, cases=setting.cohort.cases[:4])
+    again = intervene(setting.audit, few, changed)
+    assert again.key != found.key
+    assert not any(f.share.low for f in again.factors)
+
+
+def test_one_class_alone_is_a_note(setting, tmp_path):
+    audit = replace(setting.audit, folder=tmp_path)
+    only = [r for r in setting.results if r.row.label == 1]
+    assert "both classes" in intervene(audit, setting.cohort, only).notes[0]
