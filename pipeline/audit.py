@@ -9,12 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.cohort import Case
 from pipeline.models.opening import OpenedModel
 from pipeline.protocol import Protocol
 from pipeline.provenance import versions
 
 if TYPE_CHECKING:
     from atlases import Atlas
+    from pipeline.twins import TwinSet
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Audit:
     atlas : atlases.Atlas or None
     folder : Path
         The audit directory.
+    calibration : tuple of Case
+        Whose images the twins are calibrated on.
     """
 
     protocol: Protocol
@@ -39,12 +43,30 @@ class Audit:
     target: int
     atlas: Atlas | None
     folder: Path
+    calibration: tuple[Case, ...] = ()
+
+    @cached_property
+    def twins(self) -> TwinSet:
+        """Models to compare with, made when the first case needs them."""
+        from pipeline.twins import twins_of
+
+        return twins_of(self.model, self.protocol, self.calibration, self.folder)
 
     @cached_property
     def settings_key(self) -> str:
         """Hash of all that is the same for every case: protocol, weights, card, atlas, versions; no path."""
         protocol = self.protocol.model_dump(
-            mode="json", exclude={"title", "criteria", "keep_maps", "case_pages", "cohort", "model", "cues"}
+            mode="json",
+            exclude={
+                "title",
+                "criteria",
+                "keep_maps",
+                "case_pages",
+                "cohort",
+                "model",
+                "smallest_group",
+                "cues",
+            },
         )
         atlas = hashlib.sha256(self.atlas.labels.tobytes()).hexdigest() if self.atlas else ""
         card = self.model.card.model_dump(mode="json") if self.model.card else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,7 +74,8 @@ def audit_case(case: Case, audit: Audit) -> CaseResult:
     begin = time.perf_counter()
     hashes = input_hashes(case)
     image = _read(case, audit.protocol.modality)
-    marks = {lesion: _consensus(paths, image) for lesion, paths in case.marks.items()}
+    single = {lesion: _single(paths, image) for lesion, paths in case.marks.items()}
+    marks = {lesion: _consensus(list(masks.values())) for lesion, masks in single.items()}
     prepared = audit.model.prepare(image)
     from pipeline.attribution import logits as logits_of
 
@@ -100,6 +101,8 @@ def audit_case(case: Case, audit: Audit) -> CaseResult:
         for target in targets:
             work.run(method, target)
     work.measure_nulls()
+    work.run_twins()
+    work.measure_experts(single)
     write_arrays(audit.folder / "cases" / f"{case.case}.npz", work.display())
     row.seconds = time.perf_counter() - begin
     result = CaseResult(
@@ -107,6 +110,8 @@ def audit_case(case: Case, audit: Audit) -> CaseResult:
         row=row,
         patient=case.patient,
         measurements=work.measurements,
+        detections=work.detections,
+        curves=work.curves,
         errors=work.errors,
         inputs=hashes,
     )
@@ -118,13 +123,16 @@ def _read(case: Case, modality: str) -> Volume | Photograph:
     return read_volume(case.image) if modality == "mri" else read_photograph(case.image)
 
 
-def _consensus(paths: tuple[Path, ...], image: Volume | Photograph) -> BoolArray:
-    """Pixels that at least half of the experts marked."""
+def _single(paths: tuple[Path, ...], image: Volume | Photograph) -> dict[str, BoolArray]:
+    """Masks of every expert, by number."""
     affine = image.affine if isinstance(image, Volume) else None
-    votes = np.zeros(image.shape, np.uint8)
-    for path in paths:
-        votes += read_mask(path, image.shape, affine)
-    return votes * 2 >= max(1, len(paths))
+    return {str(n): read_mask(path, image.shape, affine) for n, path in enumerate(paths)}
+
+
+def _consensus(masks: Sequence[BoolArray]) -> BoolArray:
+    """Pixels that at least half of the experts marked."""
+    votes = np.stack(masks).sum(axis=0, dtype=np.uint8)
+    return np.asarray(votes * 2 >= len(masks), bool)
 
 
 def _regions(prepared: Prepared, audit: Audit) -> Regions | None:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from pipeline.audit import Audit
 from pipeline.cohort import Cohort
 from pipeline.files import whole_file, write_text
-from pipeline.findings import agreement_rows, find, mean_figures, measurement_table, region_rows, skill
+from pipeline.findings import find, mean_figures, measurement_table, region_rows, skill
+from pipeline.findings_agreement import agreement_rows, drop_zero_maps
+from pipeline.findings_experts import expert_findings
 from pipeline.provenance import machine, peak_memory_mb, versions
 from pipeline.record import (
     Agreement,
@@ -26,6 +28,7 @@ from pipeline.record import (
     write_record,
 )
 from pipeline.record_interventions import Interventions
+from pipeline.twins import known_twins
 from pipeline.verdict import decide, judge
 
 if TYPE_CHECKING:
@@ -72,7 +75,8 @@ def conclude(
     protocol, target = audit.protocol, audit.target
     table = measurement_table(results)
     skills = skill(results, target, protocol.seed)
-    agreement = agreement_rows(table, protocol, target)
+    comparable, twins = drop_zero_maps(table, known_twins(audit.model, protocol, audit.folder))
+    agreement = agreement_rows(comparable, protocol, target)
     criteria = [judge(c, find(c, table, target, skills, agreement, interventions)) for c in protocol.criteria]
     record = AuditRecord(
         title=protocol.title or f"Audit of {_model_name(audit)}",
@@ -86,6 +90,7 @@ def conclude(
         skill=skills,
         methods=_method_rows(audit, table, errors, results),
         agreement=agreement,
+        experts=expert_findings(results, table, protocol, cohort, target, twins, audit.classes),
         regions=region_rows(table, protocol, target, _roles(audit)),
         shares={
             "outside": mean_figures(table, "share_outside", target),

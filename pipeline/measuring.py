@@ -14,9 +14,12 @@ from pipeline.audit import Audit
 from pipeline.cohort import Case
 from pipeline.errors import AuditError
 from pipeline.images.maps import write_map
+from pipeline.measuring_marks import Marks
 from pipeline.models.prepared import Prepared
 from pipeline.protocol import Method
 from pipeline.record import CaseRow, ErrorRow, Measurement
+from pipeline.record_experts import CurveRow, DetectionRow
+from pipeline.twins import twin_methods
 
 if TYPE_CHECKING:
     from pipeline.anatomy.brain import Regions
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 
 BoolArray = npt.NDArray[np.bool_]
 NULL = "null:"
+FLOORED = "floored"
+THRESHOLDED = "contrast"
+EXPERTS = "experts:agreement"
 RIM_MM, RIM_PIXELS = 6.0, 8.0
 
 
@@ -49,7 +55,10 @@ class CaseWork:
         )
         self.maps: dict[str, npt.NDArray[np.float32]] = {}
         self.measurements: list[Measurement] = []
+        self.detections: list[DetectionRow] = []
+        self.curves: list[CurveRow] = []
         self.errors: list[ErrorRow] = []
+        self._marks = Marks(marks, prepared)
         mri = audit.protocol.modality == "mri"
         affine = prepared.affine if prepared.affine is not None else np.eye(4)
         self.spacing: Any = np.linalg.norm(affine[:3, :3], axis=0) if mri else 1.0
@@ -95,6 +104,38 @@ class CaseWork:
         self._add(method.name, target, "seconds", seconds)
         self._measure(method.name, target, values)
         self._measure_regions(method.name, target, values, relevance)
+        if target == self.audit.target:
+            self.detections += self._marks.detections(method.name, values)
+            self.curves += self._marks.overlap(method.name, values)
+
+    def run_twins(self) -> None:
+        """Make and measure the same maps with every twin of the model; they are not kept."""
+        from pipeline.attribution import METHODS, attribute
+
+        target = self.audit.target
+        if not self.marks and (self.regions is None or not self.regions.registered):
+            return
+        made = {row.method for row in self.measurements if row.metric == "seconds" and row.target == target}
+        for method in (m for m in twin_methods(self.audit.protocol) if m.name in made):
+            for twin, module in self.audit.twins.modules.items():
+                name = f"{twin}:{method.name}"
+                try:
+                    relevance = attribute(
+                        module, self.prepared.tensor, target, method=method.name, **method.options
+                    )
+                except AuditError as error:
+                    self._refused(name, str(error))
+                    continue
+                values = _one_channel(relevance, signed=METHODS[method.name].signed)
+                self._add(name, target, "zero_map", float(not np.any(values)))
+                self._measure(name, target, values)
+                self._measure_regions(name, target, values, None, single=False)
+
+    def measure_experts(self, single: Mapping[str, Mapping[str, BoolArray]]) -> None:
+        """Measure several experts of this case against each other: what people reach is the ceiling."""
+        for lesion, agreed in self._marks.experts(single).items():
+            for metric, value in {"dice": agreed.dice, **agreed.ceiling}.items():
+                self._add(EXPERTS, self.audit.target, metric, value, lesion=lesion, status=agreed.excluded)
 
     def measure_nulls(self) -> None:
         """Measure the maps that ignore the model, exactly as a method's."""
@@ -109,6 +150,9 @@ class CaseWork:
         for name in self.audit.protocol.nulls:
             self._measure(f"{NULL}{name}", self.audit.target, maps[name])
             self._measure_regions(f"{NULL}{name}", self.audit.target, maps[name], None)
+            self.detections += self._marks.detections(f"{NULL}{name}", maps[name])
+            if name == THRESHOLDED:
+                self.curves += self._marks.overlap(f"{NULL}{name}", maps[name])
 
     def display(self) -> dict[str, npt.NDArray[Any]]:
         """Arrays that the report draws, all on the model's grid."""
@@ -127,20 +171,26 @@ class CaseWork:
         return arrays
 
     def _measure(self, method: str, target: int, values: npt.NDArray[Any]) -> None:
-        from pipeline.comparison import field_shares, measure_native
+        from pipeline.comparison import field_shares
 
         shares = field_shares(values, self.prepared.field, rim=self.rim, spacing=self.spacing)
         self._add(method, target, "share_outside", shares.outside, status=shares.excluded)
         self._add(method, target, "log2_rim_density", shares.log2_rim_density, status=shares.excluded)
-        if not self.marks:
-            return
-        found = measure_native(values, self.marks, self.prepared.native_from_model, field=self.prepared.field)
-        for lesion, localisation in found.items():
+        for lesion, localisation in self._marks.localise(values).items():
             for row in localisation.rows():
-                self._add(method, target, row["metric"], row["value"], lesion=lesion, status=row["excluded"])
+                status = str(row["excluded"]) or (FLOORED if row["floored"] else "")
+                self._add(
+                    method, target, str(row["metric"]), float(row["value"]), lesion=lesion, status=status
+                )
 
     def _measure_regions(
-        self, method: str, target: int, values: npt.NDArray[Any], relevance: Relevance | None
+        self,
+        method: str,
+        target: int,
+        values: npt.NDArray[Any],
+        relevance: Relevance | None,
+        *,
+        single: bool = True,
     ) -> None:
         if self.regions is None or not self.regions.registered:
             return
@@ -152,7 +202,8 @@ class CaseWork:
         if relevance is not None and relevance.region_scores is not None:
             sums = relevance.region_scores[0].double().numpy()
             scores = scores_from_sums(scores.names, sums, sums, scores.volume)
-        for name, density, signed in zip(scores.names, scores.density, scores.signed, strict=True):
+        regions = zip(scores.names, scores.density, scores.signed, strict=True) if single else ()
+        for name, density, signed in regions:
             self._add(method, target, "region_density", density, region=name)
             self._add(method, target, "region_signed", signed, region=name)
         expected = expected_regions(self.audit.protocol.disease, table)

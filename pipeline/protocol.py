@@ -63,6 +63,26 @@ class Criterion(BaseModel):
         return self
 
 
+class Twins(BaseModel):
+    """Models of the same architecture that every method is compared with.
+
+    Attributes
+    ----------
+    random : int
+        How many with random weights.
+    shuffled_labels : bool
+        Also the one trained on shuffled labels, where the model's bundle has it.
+    methods : tuple of str, optional
+        For which methods; by default those of the gradient, CAM and LRP families that take a few passes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    random: int = Field(default=3, ge=0, le=20)
+    shuffled_labels: bool = True
+    methods: tuple[str, ...] | None = None
+
+
 class CuePatch(BaseModel):
     """A suspected cue, cut out of a photograph: a camera's label, a logo, a scale.
 
@@ -116,6 +136,10 @@ class Protocol(BaseModel):
         Null maps to compare with.
     cues : tuple of CuePatch
         Suspected cues of your own, tried beside the standard battery (photographs).
+    twins : Twins
+        Models to compare with.
+    smallest_group : int
+        Subgroups of fewer patients are named and get no number.
     title : str
         Printed on the cover.
     """
@@ -137,6 +161,8 @@ class Protocol(BaseModel):
     case_pages: int = Field(default=6, ge=0, le=200)
     nulls: tuple[str, ...] = ("centre", "random", "sobel", "contrast")
     cues: tuple[CuePatch, ...] = ()
+    twins: Twins = Twins()
+    smallest_group: int = Field(default=6, ge=2, le=1000)
 
     @field_validator("methods", mode="before")
     @classmethod

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 
 from pipeline.errors import RecordError
 from pipeline.files import sha256_of, whole_file, write_text
+from pipeline.record_experts import CurveRow, DetectionRow, ExpertFindings
 from pipeline.record_interventions import Interventions
 from pipeline.record_parts import Figure as Figure
 from pipeline.record_parts import Part as _Part
@@ -123,20 +124,30 @@ class MethodRow(_Part):
 
 
 class Agreement(_Part):
-    """One method against the experts' marks of one lesion type, with one null.
+    """One method against the experts' marks of one lesion type, with what it has to beat.
 
     Attributes
     ----------
+    lesion : str
+        `expected_regions` where atlas regions stand for marks.
     metric : str
-        `relevance_mass_accuracy`, `relevance_rank_accuracy`, `pointing_game`, `auprc`, `log2_rma_lift` …
+        `mass_accuracy`, `rank_accuracy`, `pointing_game`, `auprc`, `log2_mass_lift` …
     figure : Figure
-        The method itself.
+        The method itself, over cases whose logit for the audited class is not negative.
     nulls : dict of str to Figure
-        The same number of each null map.
+        The same number of each null map, of `twins` (mean over those with random weights) and of `shuffled`.
     differences : dict of str to Figure
-        Paired by case: method minus null.
+        Paired by case: method minus null or twin.
     p_values : dict of str to float
-        Of the paired test, corrected within the family (Benjamini–Hochberg).
+        Of the paired test, corrected within the family (all of one metric; Benjamini–Hochberg).
+    conclusions : dict of str to str
+        For the main statistic: the difference in a plain sentence.
+    ceiling : Figure or None
+        What experts reach against each other, where there are several.
+    against : Figure or None
+        The method over the cases whose logit is negative.
+    floored : int
+        Cases whose value is set by the floor δ and not by the map.
     """
 
     method: str
@@ -146,6 +157,10 @@ class Agreement(_Part):
     nulls: dict[str, Figure] = Field(default_factory=dict)
     differences: dict[str, Figure] = Field(default_factory=dict)
     p_values: dict[str, float] = Field(default_factory=dict)
+    conclusions: dict[str, str] = Field(default_factory=dict)
+    ceiling: Figure | None = None
+    against: Figure | None = None
+    floored: int = 0
 
 
 class RegionRow(_Part):
@@ -219,7 +234,9 @@ class Measurement(_Part):
     Attributes
     ----------
     method : str
-        Attribution method, or `null:<name>` for a null map measured the same way.
+        Attribution method; `null:<name>` for a null map, `twin-<n>:<method>` and `shuffled:<method>` for the
+        same method on a twin of the model, measured the same way; `experts:agreement` for experts among
+        themselves.
     target : int
         Class whose map was measured.
     lesion, region : str
@@ -249,12 +266,16 @@ class CaseResult(_Part):
         Hash of everything the result depends on.
     inputs : dict of str to str
         File name → SHA-256.
+    detections, curves : list
+        What is needed to find lesions one by one and to choose thresholds on other patients.
     """
 
     key: str
     row: CaseRow
     patient: str
     measurements: list[Measurement] = Field(default_factory=list)
+    detections: list[DetectionRow] = Field(default_factory=list)
+    curves: list[CurveRow] = Field(default_factory=list)
     errors: list[ErrorRow] = Field(default_factory=list)
     inputs: dict[str, str] = Field(default_factory=dict)
 
@@ -288,6 +309,7 @@ class AuditRecord(_Part):
     skill: dict[str, Figure] = Field(default_factory=dict)
     methods: list[MethodRow]
     agreement: list[Agreement] = Field(default_factory=list)
+    experts: ExpertFindings = Field(default_factory=ExpertFindings)
     regions: list[RegionRow] = Field(default_factory=list)
     shares: dict[str, dict[str, Figure]] = Field(default_factory=dict)
     cases: list[CaseRow]

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from typing import TYPE_CHECKING
+
 from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from pipeline.comparison import Estimate
 
 
 class Part(BaseModel):
@@ -32,3 +38,19 @@ class Figure(Part):
     n: int = 0
     excluded: int = 0
     method: str = ""
+
+
+def figure_of(estimate: Estimate) -> Figure:
+    """Turn an estimate into a figure: what is not defined becomes None."""
+
+    def number(x: float) -> float | None:
+        return float(x) if math.isfinite(x) else None
+
+    return Figure(
+        value=number(estimate.value),
+        low=number(estimate.low),
+        high=number(estimate.high),
+        n=estimate.n,
+        excluded=estimate.excluded,
+        method=estimate.method,
+    )

@@ -51,7 +51,8 @@ def set_up(protocol: Protocol, folder: Path) -> tuple[Audit, Cohort]:
     if mistakes or model is None or cohort is None:
         raise ProtocolError("; ".join(mistakes), "mend the protocol")
     classes = model.card.classes if model.card else _classes_of(model, cohort, protocol)
-    return Audit(protocol, model, classes, _target(protocol, classes), atlas, folder), cohort
+    target = _target(protocol, classes)
+    return Audit(protocol, model, classes, target, atlas, folder, calibration=cohort.cases), cohort
 
 
 def check_cases(audit: Audit, cohort: Cohort) -> list[Problem]:
@@ -81,6 +82,7 @@ def _check_names(protocol: Protocol) -> None:
             mistakes.append(str(error))
         if method.name == "region_occlusion" and protocol.atlas is None:
             mistakes.append("region_occlusion needs regions: name an atlas (MRI)")
+    mistakes += _check_twins(protocol)
     mistakes += _unreadable_cues(protocol)
     mistakes += [
         f"unknown null map {name!r} (known: {', '.join(NULLS)})"
@@ -100,6 +102,26 @@ def _unreadable_cues(protocol: Protocol) -> list[str]:
             read_photograph(Path(cue.image))
         except AuditError as error:
             mistakes.append(f"cue {cue.name}: {error}")
+    return mistakes
+
+
+def _check_twins(protocol: Protocol) -> list[str]:
+    from pipeline.attribution import METHODS
+    from pipeline.twins import twin_methods
+
+    names = [m.name for m in protocol.methods]
+    mistakes = [
+        f"twins: {name!r} is none of the protocol's methods"
+        for name in protocol.twins.methods or ()
+        if name not in names
+    ]
+    if not mistakes and all(name in METHODS for name in names):
+        with_twins = [m.name for m in twin_methods(protocol)]
+        mistakes += [
+            f"criterion 'lift_over_twins' needs twins of {c.method}"
+            for c in protocol.criteria
+            if c.name == "lift_over_twins" and c.method in names and c.method not in with_twins
+        ]
     return mistakes
 
 

@@ -89,6 +89,13 @@ FINDINGS: Mapping[str, Finding] = {
         fault="relevance meets the expert marks no better than a map that ignores the model",
         missing="more patients with expert marks",
     ),
+    "lift_over_twins": Finding(
+        "Relevance on expert marks over twins of the model (paired log₂ lift)",
+        "agreement",
+        per_method=True,
+        fault="relevance meets the expert marks no better than that of a model which has learnt nothing",
+        missing="more patients with expert marks, to be compared with twins of the model",
+    ),
     "expected_regions": Finding(
         "Relevance density of the regions expected for the disease (log₂ over the brain's mean)",
         "agreement",

@@ -72,6 +72,7 @@ _HOME = {
     "TwinCheck": "twins",
     "random_twin": "twins",
     "random_twins": "twins",
+    "redrawn": "twins",
     "recalibrate": "twins",
     "check_twin": "twins",
     "COLUMNS": "summary",

@@ -21,7 +21,7 @@ a model trained on shuffled labels; nulls and twins carry the target of the mode
 are ``floored`` (the value is set by the floor) and ``logit`` (the audited model's logit of the target).
 """
 
-RATE_METRICS = frozenset({"pointing_game"})
+RATE_METRICS = frozenset({"pointing_game", "correct"})
 """Metrics that are rates over cases."""
 SHARE_METRICS = frozenset(
     {"mass_accuracy", "rank_accuracy", "auprc", "auroc", "dice", "iou", "outside", "rim"}

@@ -72,6 +72,13 @@ def random_twin(model: nn.Module, images: Sequence[torch.Tensor], *, seed: int) 
     ModelError
         If the model cannot be copied, or a batch is too small for BatchNorm.
     """
+    twin = redrawn(model, seed=seed)
+    recalibrate(twin, images)
+    return twin
+
+
+def redrawn(model: nn.Module, *, seed: int) -> nn.Module:
+    """Copy a model and draw its weights anew; its BatchNorm is not calibrated yet, see `random_twin`."""
     import torch
 
     twin = _copy(model)
@@ -90,7 +97,6 @@ def random_twin(model: nn.Module, images: Sequence[torch.Tensor], *, seed: int) 
                     parameter.zero_()
                 else:
                     parameter.fill_(0.25 if prelu else 1.0)
-    recalibrate(twin, images)
     return twin
 
 
