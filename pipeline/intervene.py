@@ -301,7 +301,7 @@ def _warn(audit: Audit, members: Sequence[Member], score: Score, found: Interven
         guess = predictability(features, positive, patients, seed=seed)
         if guess.low > SURELY:
             found.warnings.append(
-                f"The label can be guessed from the covariates ({', '.join(names)}) alone: {guess}, where "
+                f"The label can be guessed from the covariates ({', '.join(sorted({n.split()[0] for n in names}))}) alone: {guess}, where "
                 "0.5 is chance. The classes differ in more than the disease."
             )
     shapes = {m.field.shape for m in members}
