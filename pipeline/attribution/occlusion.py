@@ -11,6 +11,7 @@ import torch
 from scipy.ndimage import find_objects
 
 from pipeline.attribution.fills import Box, make_fill
+from pipeline.attribution.labels import present_labels, ranks
 from pipeline.attribution.occlusion_engine import Cover, Covers, occluded_logits
 from pipeline.attribution.question import Answer, Question
 from pipeline.attribution.registry import choice, method, number
@@ -90,7 +91,7 @@ def region_occlusion(
     """
     if question.regions is None:
         raise MethodError("region_occlusion needs regions", "give integer labels on the model's grid")
-    present = [int(v) for v in torch.unique(question.regions) if v > 0]
+    present = present_labels(question.regions)
     together = _groups(groups, present)
     if pairs:
         together += [pair for pair in touching(question.regions) if pair not in together]
@@ -102,7 +103,7 @@ def region_occlusion(
     drops, logits = _drops(question, covers, fill, batch_size, memory_limit, progress)
     drops, grouped = drops[:, : len(present)], drops[:, len(present) :]
     table = torch.cat([drops.new_zeros(len(drops), 1), drops], 1)
-    index = torch.bucketize(question.regions.clamp(min=0), torch.tensor([0, *present], device=drops.device))
+    index = ranks(question.regions, present)
     values = table.gather(1, index.flatten(1)).reshape(question.regions.shape)[:, None]
     details = {"groups": tuple(together), "group_scores": grouped} if together else {}
     return Answer(values, logits, region_scores=drops, details=details)
@@ -161,9 +162,10 @@ def region_covers(labels: torch.Tensor, groups: Sequence[tuple[int, ...]]) -> li
     labels : torch.Tensor of int, shape (*spatial)
     groups : sequence of tuple of int
     """
-    known, inverse = torch.unique(labels, return_inverse=True)
-    found = find_objects(inverse.cpu().numpy() + 1)
-    boxes = dict(zip(known.tolist(), found, strict=True))
+    present = present_labels(labels)
+    index = ranks(labels, present) if present and present[-1] > len(present) else labels.clamp(min=0)
+    found = find_objects(index.to(device="cpu", dtype=torch.int32).numpy(), max_label=len(present))
+    boxes = dict(zip(present, found, strict=True))
     covers: list[Cover | None] = []
     for group in groups:
         parts = [boxes[v] for v in group if v in boxes]

@@ -14,6 +14,7 @@ from pipeline.attribution import occlusion_engine as engine
 from pipeline.attribution.incremental import choice
 from pipeline.attribution.incremental.choice import Choice
 from pipeline.attribution.incremental.cost import Budget
+from pipeline.attribution.labels import present_labels, ranks
 from pipeline.attribution.occlusion import patch_boxes, touching
 from pipeline.errors import MethodError
 
@@ -228,3 +229,10 @@ def test_progress_goes_to_standard_error(
     shown = capsys.readouterr()
     assert "8/8" in shown.err
     assert not shown.out
+
+
+@pytest.mark.parametrize("scale", [1, 3 * 2**20])
+def test_labels_are_found_and_ranked(scale: int) -> None:
+    labels = torch.tensor([[0, 3, 3], [7, -1, 0]]) * scale
+    assert present_labels(labels) == (3 * scale, 7 * scale)
+    assert ranks(labels, present_labels(labels)).tolist() == [[0, 1, 1], [2, 0, 0]]

@@ -28,7 +28,7 @@ from pipeline.models.graph.captured import store
 
 CHUNK = 1024
 """Occlusions looked at together."""
-WORTH = 2e7
+WORTH = 1e8
 """Multiplications ahead from which it pays to look whether a change is still there."""
 Report = Callable[[int], None]
 """`report(n)`: n more occlusions are done."""
@@ -219,11 +219,12 @@ def tighten(delta: Delta, clean: torch.Tensor) -> Delta | None:
     """Shrink the box of one occlusion to where values really differ; None where none does."""
     start = delta.starts[0]
     before = box_of(clean, 0, start, delta.size)
-    differs = (delta.values != before).any(1)[0]
+    differs = (delta.values != before).any(1)[0].numpy()
     low, size = [], []
+    flat = differs.reshape(len(differs), -1).any(1), differs.any(0)
     for axis in range(differs.ndim):
-        others = tuple(a for a in range(differs.ndim) if a != axis)
-        along = np.flatnonzero(differs.any(dim=others).numpy() if others else differs.numpy())
+        others = tuple(a for a in range(differs.ndim - 1) if a != axis - 1)
+        along = np.flatnonzero(flat[0] if axis == 0 else flat[1].any(others))
         if not len(along):
             return None
         low.append(int(along[0]))

@@ -97,13 +97,35 @@ class MaxPool(Stage):
 
     def compute(self, cut: torch.Tensor, starts: Ints, size: Ints) -> torch.Tensor:  # noqa: ARG002
         """Compute outputs from windows."""
+        if self._apart(cut):
+            return _largest(cut, self.kernel)
         return _MAX[len(self.kernel)](cut, self.kernel, self.stride, 0, self.dilation)
 
     def whole(self, full: torch.Tensor) -> torch.Tensor:
         """Compute the outputs of a whole activation."""
+        if self._apart(full) and not any(self.padding) and not self.ceil_mode:
+            for axis, (n, k) in enumerate(zip(self.limit.tolist(), self.kernel, strict=True), 2):
+                full = full.narrow(axis, 0, n * k)
+            return _largest(full, self.kernel)
         return _MAX[len(self.kernel)](
             full, self.kernel, self.stride, self.padding, self.dilation, self.ceil_mode
         )
+
+    def _apart(self, values: torch.Tensor) -> bool:
+        """Whether the windows do not overlap."""
+        return self.kernel == self.stride and max(self.dilation) == 1 and values.device.type == "cpu"
+
+
+def _largest(cut: torch.Tensor, kernel: list[int]) -> torch.Tensor:
+    """Max-pooling where windows do not overlap: axis by axis, which halves the time of torch's own."""
+    for axis, k in enumerate(kernel, 2):
+        shape = cut.shape
+        blocks = cut.unflatten(axis, (shape[axis] // k, k))
+        largest = blocks.select(axis + 1, 0)
+        for other in range(1, k):
+            largest = torch.maximum(largest, blocks.select(axis + 1, other))
+        cut = largest
+    return cut
 
 
 @dataclass(eq=False)
