@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pipeline.attribution.labels import present_labels
 from pipeline.attribution.question import Answer, Question, resolve_targets
 from pipeline.attribution.registry import card_of, check_options, choice
 from pipeline.attribution.relevance import Relevance
@@ -176,7 +177,7 @@ def _region_scores(
 ) -> tuple[torch.Tensor | None, tuple[int, ...]]:
     if regions is None:
         return None, ()
-    present = tuple(int(v) for v in torch.unique(regions) if v > 0)
+    present = present_labels(regions)
     if answer.region_scores is not None:
         return answer.region_scores.detach().to(values), present
     labels = regions.to(values.device)
