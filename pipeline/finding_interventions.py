@@ -24,7 +24,7 @@ def find_in_interventions(criterion: Criterion, found: Interventions) -> Found |
     if criterion.name == "cue_shift":
         return _worst(criterion, [(r.title, unsigned(r.shift)) for r in found.cues])
     if criterion.name == "covariate_link":
-        rows = [r for r in found.covariates if r.covariate == "age"]
+        rows = [r for r in found.covariates if r.covariate == "age in years"]
         return _worst(criterion, [("age", unsigned(r.figure)) for r in rows])
     return None
 

@@ -50,6 +50,7 @@ TITLES = {  # short: they stand at the axis of a chart
     "illumination": "illumination and colour",
     "sharpness": "noise and sharpness",
 }
+COVARIATES = {"age": "age in years"}
 WANTED = {"mri": "target", "fundus": "lesions"}
 
 
@@ -280,7 +281,7 @@ def _relate(audit: Audit, members: Sequence[Member], score: Score, found: Interv
         found.covariates.append(
             CovariateRow(
                 positive=bool(row["class"]),
-                covariate=str(row["covariate"]),
+                covariate=COVARIATES.get(str(row["covariate"]), str(row["covariate"])),
                 level=str(row["level"]),
                 measure=str(row["measure"]),
                 figure=figure,
@@ -298,10 +299,11 @@ def _warn(audit: Audit, members: Sequence[Member], score: Score, found: Interven
     seed = audit.protocol.seed
     features, names = covariate_features([m.covariates for m in members])
     if names:
+        kinds = ", ".join(sorted({name.split()[0] for name in names}))
         guess = predictability(features, positive, patients, seed=seed)
         if guess.low > SURELY:
             found.warnings.append(
-                f"The label can be guessed from the covariates ({', '.join(sorted({n.split()[0] for n in names}))}) alone: {guess}, where "
+                f"The label can be guessed from the covariates ({kinds}) alone: {guess}, where "
                 "0.5 is chance. The classes differ in more than the disease."
             )
     shapes = {m.field.shape for m in members}

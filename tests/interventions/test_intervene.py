@@ -114,7 +114,7 @@ def test_every_cue_is_tried_on_both_classes_and_those_of_the_protocol_too(found)
 
 def test_removing_lesions_does_nothing_to_a_model_that_does_not_see_them(found):
     assert abs(found.removals[0].difference.value) < 0.2
-    assert {c.covariate for c in found.covariates} == {"age", "site"}
+    assert {c.covariate for c in found.covariates} == {"age in years", "site"}
 
 
 def test_results_are_kept_and_renewed_when_a_case_changes(setting, found):
