@@ -91,7 +91,8 @@ def _incremental(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Each image's activations are cached while its covers are computed, and freed after."""
     assert choice.plan is not None
-    whole, occluded = [], []
+    whole: list[torch.Tensor] = []
+    occluded: list[torch.Tensor] = []
     for i, row in enumerate(covers):
         if _asked_before(question.images, covers, fill, i):
             whole.append(whole[-1])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from pipeline.attribution.incremental.cost import Budget, batches, forecast
@@ -219,12 +220,13 @@ def tighten(delta: Delta, clean: torch.Tensor) -> Delta | None:
     """Shrink the box of one occlusion to where values really differ; None where none does."""
     start = delta.starts[0]
     before = box_of(clean, 0, start, delta.size)
-    differs = (delta.values != before).any(1)[0].numpy()
+    differs: npt.NDArray[np.bool_] = (delta.values != before).any(1)[0].numpy()
     low, size = [], []
-    flat = differs.reshape(len(differs), -1).any(1), differs.any(0)
+    first: npt.NDArray[np.bool_] = np.asarray(differs.reshape(len(differs), -1).any(1))
+    rest: npt.NDArray[np.bool_] = np.asarray(differs.any(0))
     for axis in range(differs.ndim):
         others = tuple(a for a in range(differs.ndim - 1) if a != axis - 1)
-        along = np.flatnonzero(flat[0] if axis == 0 else flat[1].any(others))
+        along = np.flatnonzero(first if axis == 0 else rest.any(others))
         if not len(along):
             return None
         low.append(int(along[0]))
