@@ -14,7 +14,9 @@ def find_in_interventions(criterion: Criterion, found: Interventions) -> Found |
     """Return the number that a criterion bounds; None where it was not measured.
 
     Where there are several (factors, cues, covariates), that is the one which breaks the bound most surely,
-    or else the one which comes nearest to breaking it: the criterion is met only if it is met by all.
+    or else the one which comes nearest to breaking it: the criterion is met only if it is met by all. Of the
+    cues only stamped ones are judged; a change of the whole image (blur, noise, light) is judged by the share
+    of its factor, and otherwise tells how robust the model is.
     """
     if criterion.name == "target_share":
         wanted = [row for row in found.factors if row.wanted]
@@ -22,7 +24,7 @@ def find_in_interventions(criterion: Criterion, found: Interventions) -> Found |
     if criterion.name == "other_share":
         return _worst(criterion, [(r.title, r.share) for r in found.factors if not r.wanted])
     if criterion.name == "cue_shift":
-        return _worst(criterion, [(r.title, unsigned(r.shift)) for r in found.cues])
+        return _worst(criterion, [(r.title, unsigned(r.shift)) for r in found.cues if r.stamped])
     if criterion.name == "covariate_link":
         rows = [r for r in found.covariates if r.covariate == "age in years"]
         return _worst(criterion, [("age", unsigned(r.figure)) for r in rows])

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pipeline.interventions import Pair, SwappedPair
     from pipeline.interventions.cues import Cue
 
-STEPS = "interventions/1"
+STEPS = "interventions/2"
 """Raised when what is computed here changes, so that stored results are not taken for the new ones."""
 PAIRS = 16
 FLAGGED_SHARE = 0.10
@@ -160,6 +160,7 @@ def _try_cues(audit: Audit, members: Sequence[Member], score: Score, found: Inte
                 CueRow(
                     name=row.name,
                     title=row.title,
+                    stamped=cue.kind == "compact",
                     positive=side,
                     shift=_figure(row.shift),
                     flips=_figure(row.flips),

@@ -35,6 +35,8 @@ class CueRow(Part):
     Attributes
     ----------
     name, title : str
+    stamped : bool
+        Whether it is something put on the image, which a criterion judges; else a change of the whole image.
     positive : bool
         Whether the cases are of the audited class.
     shift : Figure
@@ -45,6 +47,7 @@ class CueRow(Part):
 
     name: str
     title: str
+    stamped: bool = True
     positive: bool
     shift: Figure
     flips: Figure

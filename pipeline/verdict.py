@@ -76,7 +76,7 @@ FINDINGS: Mapping[str, Finding] = {
         missing="more patients of both classes, so that all other shares are known to be small",
     ),
     "cue_shift": Finding(
-        "Largest shift of the score by a cue that must not matter (standard deviations)",
+        "Largest shift of the score by a stamped cue that must not matter (standard deviations)",
         "interventions",
         per_method=False,
         fault="a cue that must not matter moves the decision",

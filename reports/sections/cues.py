@@ -21,6 +21,7 @@ def build(context: Context) -> Section | None:
     disease = class_name(record.target, record.model.classes)
     sides = {False: f"on cases that are not {disease}", True: f"on cases of {disease}"}
     title = {row.name: row.title for row in found.cues}
+    stamped = {row.name for row in found.cues if row.stamped}
     blocks: list[Block] = []
     whole = {side: rows for side, rows in by_side.items() if set(rows) == set(names)}
     if whole:
@@ -49,14 +50,15 @@ def build(context: Context) -> Section | None:
             ],
             rows=[
                 [
-                    title[name],
+                    title[name] if name in stamped else f"{title[name]} *",
                     *(_shift(by_side[side].get(name)) for side in (False, True)),
                     *(_turned(by_side[side].get(name)) for side in (False, True)),
                 ]
                 for name in names
             ],
             note="Shift in standard deviations. Turned: in the same order, with the exact (Clopper–Pearson) "
-            "95 % interval. These cues are tried on every model without being asked.",
+            "95 % interval. * Changes the whole image: tells how robust the model is, and no criterion "
+            "judges it here; whether the decision rests on it is asked by the exchange of factors.",
         )
     )
     return Section(
