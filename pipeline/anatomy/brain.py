@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.anatomy.brain_mask import brain_mask
+from pipeline.anatomy.brain_quality import Quality, judge
+from pipeline.anatomy.brain_registration import Registration, identity, voxel_points, working_image
+from pipeline.anatomy.brain_registration import register as register_brain
 from pipeline.anatomy.brain_template import load_template
 from pipeline.errors import AnatomyError
 from pipeline.images.types import Affine, BoolArray, LabelArray, Volume
 
 if TYPE_CHECKING:
-    from atlases import Atlas
+    from pathlib import Path
 
-MIN_DICE = 0.85  # overlap of the patient's brain with the template's below which no region is trusted
+    from atlases import Atlas
+    from atlases.own import Segmentation
+
+MIN_DICE = 0.85  # brain overlap and correlation with the template above which an image lies in its space
+MIN_IN_PLACE = 0.55
 
 
 @dataclass(frozen=True)
@@ -30,11 +37,17 @@ class Regions:
     table : mapping of int to str
         Label to region name, ascending; empty when not registered.
     dice : float
-        Overlap of the image's brain with the template's, 0–1.
+        Overlap of the image's brain with the template's where the regions lie, 0–1.
     registered : bool
         Whether the regions may be used.
     reason : str
         Why not, in one sentence; empty when registered.
+    how : str
+        `"template space"`, `"registration"`, `"segmentation"` or `"landmarks"`.
+    quality : Quality or None
+        What the gate judged, where a registration was made.
+    notes : tuple of str
+        What a reader should know of them.
     """
 
     labels: LabelArray
@@ -42,24 +55,35 @@ class Regions:
     dice: float
     registered: bool
     reason: str
+    how: str = "template space"
+    quality: Quality | None = None
+    notes: tuple[str, ...] = ()
 
 
-def regions_of(volume: Volume, atlas: Atlas) -> Regions:
-    """Carry an atlas to an image that lies in template space.
+def regions_of(
+    volume: Volume, atlas: Atlas, *, register: bool = True, cache: Path | None = None, threads: int = 2
+) -> Regions:
+    """Carry an atlas to an image.
 
-    Labels are carried with nearest neighbour through the affines, so that any orientation of the stored
-    axes gives the same regions. A region thinner than the image's voxels, which nearest neighbour would
-    lose, keeps the voxel that is nearest to its middle.
+    An image that already lies in template space (its brain overlaps the template's and correlates with it)
+    is taken as it is; any other is registered, and the registration judged. Labels are carried with nearest
+    neighbour, in any orientation of the stored axes. A region thinner than the voxels, which nearest
+    neighbour would lose, keeps the voxel that is nearest to its middle.
 
     Parameters
     ----------
     volume : Volume
     atlas : Atlas
+    register : bool, default True
+        Whether to register an image that does not lie in template space.
+    cache : Path, optional
+        Folder in which registrations are kept by the hash of the image.
+    threads : int, default 2
 
     Returns
     -------
     Regions
-        Not registered, with the reason, when the brain overlaps the template's by less than `MIN_DICE` or
+        Not registered, with the reason, when the gate of `pipeline.anatomy.brain_quality` refuses it, or
         more than half of a region lies outside the image.
 
     Raises
@@ -68,23 +92,120 @@ def regions_of(volume: Volume, atlas: Atlas) -> Regions:
         If no brain can be found, or if a label is not in the atlas's table.
     """
     dice = template_dice(volume, brain_mask(volume))
-    if dice < MIN_DICE:
+    if dice >= MIN_DICE and in_place_correlation(volume) >= MIN_IN_PLACE:
+        lost = _lost_regions(atlas, volume)
+        if lost:
+            listed = ", ".join(lost[:6]) + (" …" if len(lost) > 6 else "")
+            reason = f"{len(lost)} regions of {atlas.name} lie outside it ({listed})"
+            return _unregistered(volume, dice, reason)
+        labels = carry_labels(atlas.labels, atlas.affine, volume)
+        _restore_thin(labels, atlas, volume, identity())
+        _refuse_invented(labels, atlas, volume)
+        return Regions(labels, dict(atlas.table), dice, registered=True, reason="")
+    if not register:
         return _unregistered(
-            volume, dice, f"its brain overlaps the template's by {dice:.2f} Dice, below {MIN_DICE}"
+            volume, dice, f"its brain overlaps the template's by {dice:.2f} Dice: not in template space"
         )
-    lost = _lost_regions(atlas, volume)
-    if lost:
-        listed = ", ".join(lost[:6]) + (" …" if len(lost) > 6 else "")
-        return _unregistered(volume, dice, f"{len(lost)} regions of {atlas.name} lie outside it ({listed})")
-    labels = carry_labels(atlas.labels, atlas.affine, volume)
-    _restore_thin(labels, atlas, volume)
+    from pipeline.anatomy.registration_cache import cached
+
+    registration = cached(volume, lambda: register_brain(volume, threads=threads), cache)
+    return regions_by(volume, atlas, registration)
+
+
+def regions_by(volume: Volume, atlas: Atlas, registration: Registration) -> Regions:
+    """Carry an atlas through a registration, and judge both.
+
+    Parameters
+    ----------
+    volume : Volume
+    atlas : Atlas
+    registration : Registration
+        Of this volume to the template.
+    """
+    labels = warp_labels(atlas, volume, registration)
+    _refuse_invented(labels, atlas, volume)
+    lost = tuple(_lost_by_volume(labels, atlas, volume, registration))
+    quality = judge(working_image(volume, 2.0), registration, lost)
+    if quality.reasons:
+        out = _unregistered(volume, quality.brain, "; ".join(quality.reasons))
+        return replace(out, how="registration", quality=quality)
+    _restore_thin(labels, atlas, volume, registration)
+    return Regions(
+        labels,
+        dict(atlas.table),
+        quality.brain,
+        registered=True,
+        reason="",
+        how="registration",
+        quality=quality,
+    )
+
+
+def regions_from(volume: Volume, segmentation: Segmentation) -> Regions:
+    """Take a patient's own segmentation (FreeSurfer, FastSurfer, SynthSeg) instead of an atlas.
+
+    Parameters
+    ----------
+    volume : Volume
+    segmentation : atlases.own.Segmentation
+        In the patient's own world space; its grid may be another.
+
+    Returns
+    -------
+    Regions
+        Not registered when less than half of what it labels lies in the image's brain: it is another's then,
+        or another space's.
+    """
+    labels = carry_labels(segmentation.labels, segmentation.affine, volume)
+    brain = brain_mask(volume)
+    voxel = abs(np.linalg.det(volume.affine[:3, :3]) / np.linalg.det(segmentation.affine[:3, :3]))
+    whole = float((segmentation.labels > 0).sum()) / voxel
+    inside = float((brain & (labels > 0)).sum()) / max(whole, 1.0)
+    if inside < 0.5:
+        reason = f"only {inside:.0%} of {segmentation.name} lies in its brain"
+        return replace(_unregistered(volume, inside, reason), how="segmentation")
+    dice = 2 * float((brain & (labels > 0)).sum()) / float(brain.sum() + (labels > 0).sum())
+    present = set(np.unique(labels).tolist())
+    table = {index: name for index, name in segmentation.table.items() if index in present}
+    return Regions(labels, table, dice, registered=True, reason="", how="segmentation")
+
+
+def in_template_space(volume: Volume, registration: Registration) -> Volume:
+    """Return the same voxels with an affine that leads to the template: linear normalisation.
+
+    A model that expects MNI space can be given this volume; the deformation is left out, so that no atrophy
+    is smoothed away.
+    """
+    affine = registration.template_from_image @ volume.affine
+    return Volume(volume.data, affine, volume.name)
+
+
+def in_place_correlation(volume: Volume) -> float:
+    """Correlation of an image with the template where both have brain, as it lies, at 4 mm."""
+    from scipy.ndimage import gaussian_filter, map_coordinates
+
+    template = load_template()
+    grid = template.affine @ np.diag([4.0, 4.0, 4.0, 1.0])
+    shape = tuple(n // 4 for n in template.t1.shape)
+    points = voxel_points(shape, grid)
+    blurred = gaussian_filter(np.nan_to_num(volume.data), [1.7 / step for step in volume.spacing])
+    inverse = np.linalg.inv(volume.affine)
+    here = map_coordinates(blurred, inverse[:3, :3] @ points + inverse[:3, 3:], order=1)
+    inner = tuple(slice(0, 4 * n, 4) for n in shape)
+    there = gaussian_filter(template.t1, 1.7)[inner].ravel()
+    both = template.brain[inner].ravel() & (here > 0.02 * here.max())
+    if both.sum() < 100 or here[both].std() == 0:
+        return 0.0
+    return float(np.corrcoef(here[both], there[both])[0, 1])
+
+
+def _refuse_invented(labels: LabelArray, atlas: Atlas, volume: Volume) -> None:
     invented = sorted(set(np.unique(labels).tolist()) - {0} - set(atlas.table))
     if invented:
         raise AnatomyError(
             f"{volume.name or 'image'}: labels {invented[:6]} are not in the table of {atlas.name}",
             "load the atlas with `load_atlas`, which checks it",
         )
-    return Regions(labels=labels, table=dict(atlas.table), dice=dice, registered=True, reason="")
 
 
 def _unregistered(volume: Volume, dice: float, reason: str) -> Regions:
@@ -126,6 +247,40 @@ def carry_labels(labels: LabelArray, affine: Affine, volume: Volume) -> LabelArr
     return np.asarray(out, np.int32)
 
 
+def warp_labels(atlas: Atlas, volume: Volume, registration: Registration) -> LabelArray:
+    """Sample an atlas at the voxels of an image through a registration, slab by slab; 0 outside."""
+    from scipy.ndimage import map_coordinates
+
+    inverse = np.linalg.inv(atlas.affine)
+    out = np.zeros(volume.shape, np.int32)
+    slab = max(1, 2_000_000 // (volume.shape[1] * volume.shape[2]))
+    for start in range(0, volume.shape[0], slab):
+        stop = min(start + slab, volume.shape[0])
+        moved = volume.affine.copy()
+        moved[:3, 3] += volume.affine[:3, 0] * start
+        part = (stop - start, *volume.shape[1:])
+        at = registration.to_template(voxel_points(part, moved))
+        at = inverse[:3, :3] @ at + inverse[:3, 3:]
+        out[start:stop] = map_coordinates(atlas.labels, at, order=0).reshape(part)
+    return out
+
+
+def _lost_by_volume(
+    labels: LabelArray, atlas: Atlas, volume: Volume, registration: Registration
+) -> list[str]:
+    """Names of the regions of 1 ml or more that came out with less than a fifth of their size."""
+    top = max(atlas.table) + 1
+    voxel = abs(float(np.linalg.det(volume.affine[:3, :3])))
+    scale = abs(float(np.linalg.det(registration.template_from_image[:3, :3])))
+    whole = np.bincount(atlas.labels.ravel(), minlength=top) * abs(float(np.linalg.det(atlas.affine[:3, :3])))
+    seen = np.bincount(labels.ravel(), minlength=top) * voxel * scale
+    return [
+        name
+        for label, name in atlas.table.items()
+        if whole[label] >= 1000 and seen[label] < 0.2 * whole[label]
+    ]
+
+
 def _lost_regions(atlas: Atlas, volume: Volume) -> list[str]:
     """Names of the regions of which less than half lies inside the image."""
     here = np.argwhere(atlas.labels > 0)
@@ -137,12 +292,13 @@ def _lost_regions(atlas: Atlas, volume: Volume) -> list[str]:
     return [name for label, name in atlas.table.items() if seen[label] < 0.5 * whole[label]]
 
 
-def _restore_thin(labels: LabelArray, atlas: Atlas, volume: Volume) -> None:
-    """Give each region that no voxel centre hit the voxel nearest to its middle."""
+def _restore_thin(labels: LabelArray, atlas: Atlas, volume: Volume, registration: Registration) -> None:
+    """Give each region that no voxel centre hit the voxel nearest to its middle (by the affine)."""
     present = set(np.unique(labels).tolist())
     for label in set(atlas.table) - present:
         here = np.argwhere(atlas.labels == label)
         middle = here[np.abs(here - here.mean(0)).sum(1).argmin()]
-        at = np.linalg.solve(volume.affine, atlas.affine @ np.append(middle, 1.0))[:3]
+        leads = registration.template_from_image @ volume.affine
+        at = np.linalg.solve(leads, atlas.affine @ np.append(middle, 1.0))[:3]
         x, y, z = np.clip(np.rint(at), 0, np.array(volume.shape) - 1).astype(int)
         labels[x, y, z] = label

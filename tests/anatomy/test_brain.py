@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from atlases import load_atlas
-from pipeline.anatomy.brain import regions_of, template_dice
+from pipeline.anatomy.brain import in_place_correlation, regions_of, template_dice
 from pipeline.anatomy.brain_mask import brain_mask
 from pipeline.anatomy.brain_template import load_template
 from pipeline.errors import AnatomyError
@@ -74,22 +74,32 @@ def test_no_region_is_lost_or_invented_at_two_millimetres(one_sided, name):
     assert set(np.unique(regions.labels)) - {0} == set(regions.table) == set(load_atlas(name).table)
 
 
-def test_a_squeezed_brain_is_not_registered(one_sided):
+def test_a_squeezed_brain_is_not_in_template_space(one_sided):
     volume = one_sided.volume
     small = Volume(volume.data, np.diag([0.8, 0.8, 0.8, 1]) @ volume.affine, "small")
-    regions = regions_of(small, load_atlas("AAL"))
+    regions = regions_of(small, load_atlas("AAL"), register=False)
     assert not regions.registered
-    assert "below 0.85" in regions.reason
+    assert "not in template space" in regions.reason
     assert not regions.labels.any()
     assert not regions.table
+
+
+def test_correlation_tells_a_shifted_brain_where_overlap_hardly_does(one_sided):
+    volume = one_sided.volume
+    affine = volume.affine.copy()
+    affine[1, 3] += 9
+    shifted = Volume(volume.data, affine)
+    assert in_place_correlation(volume) > 0.6 > 0.55 > in_place_correlation(shifted)
+    assert template_dice(shifted, brain_mask(shifted)) > 0.85
 
 
 def test_half_a_brain_is_not_registered(one_sided):
     volume = one_sided.volume
     half = Volume(volume.data[: volume.shape[0] // 2], volume.affine, "half")
-    regions = regions_of(half, load_atlas("AAL"))
+    regions = regions_of(half, load_atlas("AAL"), threads=1)
     assert not regions.registered
-    assert regions.dice < 0.75
+    assert regions.how == "registration"
+    assert regions.reason
 
 
 def test_a_brain_whose_cerebellum_is_cut_off_loses_regions_and_says_so(one_sided):
@@ -118,14 +128,28 @@ def test_an_atlas_with_a_label_that_its_table_lacks_is_refused(one_sided):
         regions_of(one_sided.volume, replace(atlas, table=table))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("patient", ["patient07", "patient19"])
-def test_a_real_brain_on_the_template_grid_but_of_another_size_is_not_registered(data, patient):
+def test_a_real_brain_on_the_template_grid_but_of_another_size_is_registered(data, patient):
     image = nib.load(data / "brain" / "ms_lesions" / patient / f"{patient}_T1.nii.gz")
     volume = Volume(image.get_fdata(dtype=np.float32), image.affine, patient)
     assert brain_mask(volume).sum() / 1e6 == pytest.approx(1.1, abs=0.1)  # litres
     regions = regions_of(volume, load_atlas("AAL"))
+    assert regions.registered, regions.reason
+    assert regions.how == "registration"
+    assert regions.quality.brain > 0.95
+    assert regions.quality.folded == 0
+    left, right = ((regions.labels == label).sum() / 1000 for label in (37, 38))  # ml
+    assert 1.5 < left < 8
+    assert 1.5 < right < 8
+
+
+@pytest.mark.long
+def test_a_flair_in_place_of_a_t1_is_refused(data):
+    image = nib.load(data / "brain" / "ms_lesions" / "patient07" / "patient07_FLAIR.nii.gz")
+    regions = regions_of(Volume(image.get_fdata(dtype=np.float32), image.affine, "flair"), load_atlas("AAL"))
     assert not regions.registered
-    assert 0.5 < regions.dice < 0.85
+    assert "tissues are not ordered" in regions.reason
 
 
 def test_the_brain_is_found_in_a_whole_head(data):
@@ -134,3 +158,13 @@ def test_the_brain_is_found_in_a_whole_head(data):
     volume = Volume(image.get_fdata(dtype=np.float32), image.affine, "head")
     litres = brain_mask(volume).sum() * np.prod(volume.spacing) / 1e6
     assert 1.1 < litres < 1.7  # the head is 4.7 l
+
+
+@pytest.mark.parametrize("scale", [0.75, 0.85])
+def test_the_brain_is_found_in_a_small_head(data, scale):
+    (path,) = (data / "brain" / "t1_head").glob("*.nii*")
+    image = nib.load(path)
+    shrunk = np.diag([scale, scale, scale, 1.0]) @ image.affine
+    volume = Volume(image.get_fdata(dtype=np.float32), shrunk, "small head")
+    litres = brain_mask(volume).sum() * np.prod(volume.spacing) / 1e6 / scale**3
+    assert 1.0 < litres < 1.8  # the smaller head is 2.0 l, less than the largest brain
