@@ -18,8 +18,10 @@ from flows.audit import audit_cohort, finish
 from pipeline.case import audit_case
 from pipeline.cohort import Case
 from pipeline.errors import AuditError
+from pipeline.intervene import intervene
 from pipeline.protocol import load_protocol
 from pipeline.record import CaseResult
+from pipeline.record_interventions import Interventions
 from pipeline.setup import set_up
 
 
@@ -41,12 +43,24 @@ def audit_flow(protocol: str, out: str) -> str:
     """
     audit, cohort = set_up(load_protocol(Path(protocol)), Path(out))
     found: dict[str, CaseResult] = {}
+    finished: list[CaseResult] = []
+    intervened: list[Interventions] = []
 
     @task(
         name="case", retries=1, retry_condition_fn=_worth_a_retry, cache_policy=NO_CACHE, persist_result=False
     )
     def one_case(name: str) -> None:
         found[name] = audit_case(by_name[name], audit)
+
+    @task(
+        name="interventions",
+        retries=1,
+        retry_condition_fn=_worth_a_retry,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+    )
+    def interventions() -> None:
+        intervened.append(intervene(audit, cohort, finished))
 
     @task(
         name="report",
@@ -62,8 +76,13 @@ def audit_flow(protocol: str, out: str) -> str:
         one_case(case.case)
         return found.pop(case.case)
 
+    def run_interventions(results: list[CaseResult]) -> Interventions:
+        finished.extend(results)
+        interventions()
+        return intervened.pop()
+
     by_name = {case.case: case for case in cohort.cases}
-    audit_cohort(audit, cohort, run_case)
+    audit_cohort(audit, cohort, run_case, run_interventions)
     report()
     return str(audit.folder / "report.pdf")
 
