@@ -15,7 +15,7 @@ from reports.figures.canvas import TEXT_WIDTH, canvas, place
 from reports.figures.overlay import Array
 from reports.words import shorten
 
-TITLE = 6.4
+TITLE = 5.6
 GAP = 2.5
 LEGEND_HEIGHT = 15.0
 
