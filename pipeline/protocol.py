@@ -124,7 +124,10 @@ class Protocol(BaseModel):
     methods : tuple of Method
         Written as names or as `{name: lrp, options: {composite: epsilon}}`.
     atlas : str or None
-        Parcellation for MRI region methods.
+        Parcellation for region methods: a name of `relevance-audit atlases`, your own label image beside the
+        protocol, or, for photographs, `ETDRS`.
+    use : {"any", "commercial"}
+        `commercial` refuses an atlas whose licence does not allow that.
     disease : str
         Decides which regions are expected (`atlases/diseases`).
     criteria : tuple of Criterion
@@ -154,6 +157,7 @@ class Protocol(BaseModel):
     target: int | str
     methods: tuple[Method, ...] = Field(min_length=1)
     atlas: str | None = None
+    use: Literal["any", "commercial"] = "any"
     disease: str
     criteria: tuple[Criterion, ...]
     seed: int = Field(ge=0)
@@ -226,6 +230,12 @@ def _mistake(where: tuple[int | str, ...], message: str) -> str:
     return f"{place}: {text}" if place else text
 
 
+def _atlas_file(atlas: str | None, folder: Path) -> str | None:
+    """Make the path of one's own atlas absolute; a name stays a name."""
+    own = atlas is not None and atlas.lower().endswith((".nii", ".nii.gz"))
+    return str((folder / Path(str(atlas)).expanduser()).resolve()) if own else atlas
+
+
 def _absolute(protocol: Protocol, folder: Path) -> Protocol:
     def resolve(text: str) -> str:
         candidate = folder / Path(text).expanduser()
@@ -235,6 +245,7 @@ def _absolute(protocol: Protocol, folder: Path) -> Protocol:
     return protocol.model_copy(
         update={
             "model": resolve(protocol.model),
+            "atlas": _atlas_file(protocol.atlas, folder),
             "cues": tuple(
                 cue.model_copy(update={"image": str((folder / cue.image).resolve())}) for cue in protocol.cues
             ),

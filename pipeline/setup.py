@@ -81,7 +81,7 @@ def _check_names(protocol: Protocol) -> None:
         except AuditError as error:
             mistakes.append(str(error))
         if method.name == "region_occlusion" and protocol.atlas is None:
-            mistakes.append("region_occlusion needs regions: name an atlas (MRI)")
+            mistakes.append("region_occlusion needs regions: name an atlas (photographs: ETDRS)")
     mistakes += _check_twins(protocol)
     mistakes += _unreadable_cues(protocol)
     mistakes += [
@@ -129,12 +129,23 @@ def _atlas(protocol: Protocol) -> Atlas | None:
     if protocol.atlas is None:
         return None
     if protocol.modality != "mri":
-        raise ProtocolError("an atlas goes with MRI only", "leave atlas out")
+        _check_retinal_fields(protocol)
+        return None
     from atlases import expected_regions, load_atlas
 
-    atlas = load_atlas(protocol.atlas)
+    atlas = load_atlas(protocol.atlas, use=protocol.use)
     expected_regions(protocol.disease, atlas.table)
     return atlas
+
+
+def _check_retinal_fields(protocol: Protocol) -> None:
+    """Photographs have one atlas, made from the landmarks of each: the ETDRS fields."""
+    if protocol.atlas != "ETDRS":
+        raise ProtocolError("photographs have the fields of ETDRS only", "write atlas: ETDRS or leave it out")
+    from atlases import expected_regions
+    from pipeline.anatomy.retina_regions import ETDRS_TABLE
+
+    expected_regions(protocol.disease, ETDRS_TABLE)
 
 
 def _model(protocol: Protocol) -> OpenedModel:
