@@ -89,8 +89,9 @@ def audit_case(case: Case, audit: Audit) -> CaseResult:
     )
     if float(logits[audit.target]) < 0:
         row.notes.append("negative logit for the audited class")
-    regions = _regions(prepared, audit)
+    regions = _regions(image, prepared, audit)
     if regions is not None:
+        row.notes += regions.notes
         row.regions_registered = regions.registered
         if not regions.registered:
             row.notes.append(f"not registered: {regions.reason}")
@@ -135,10 +136,17 @@ def _consensus(masks: Sequence[BoolArray]) -> BoolArray:
     return np.asarray(votes * 2 >= len(masks), bool)
 
 
-def _regions(prepared: Prepared, audit: Audit) -> Regions | None:
+def _regions(image: Volume | Photograph, prepared: Prepared, audit: Audit) -> Regions | None:
+    if isinstance(image, Photograph):
+        if audit.protocol.atlas is None:
+            return None
+        from pipeline.anatomy.retina_regions import retina_regions_on
+
+        rows, columns = prepared.field.shape
+        return retina_regions_on(image, prepared.native_from_model, (rows, columns))
     if audit.atlas is None or prepared.affine is None:
         return None
     from pipeline.anatomy.brain import regions_of
 
     volume = Volume(prepared.tensor[0, 0].numpy(), prepared.affine, "prepared image")
-    return regions_of(volume, audit.atlas)
+    return regions_of(volume, audit.atlas, cache=audit.folder / ".registrations")

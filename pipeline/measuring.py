@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pipeline.audit import Audit
 from pipeline.cohort import Case
-from pipeline.errors import AuditError
+from pipeline.errors import AnatomyError, AuditError
 from pipeline.images.maps import write_map
 from pipeline.measuring_marks import Marks
 from pipeline.models.prepared import Prepared
@@ -206,7 +206,10 @@ class CaseWork:
         for name, density, signed in regions:
             self._add(method, target, "region_density", density, region=name)
             self._add(method, target, "region_signed", signed, region=name)
-        expected = expected_regions(self.audit.protocol.disease, table)
+        try:
+            expected = expected_regions(self.audit.protocol.disease, table)
+        except AnatomyError:  # quadrants of a photograph whose landmarks were not found
+            return
         agreed = agreement(
             scores, [table[i] for i in expected.labels()], [table[i] for i in expected.negative_labels]
         )
