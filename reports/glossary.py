@@ -90,11 +90,22 @@ METRICS = {
         "Lift of the strongest points (log₂)", "Strongest points on the marks over chance, in doublings."
     ),
     "auprc": Term("AUPRC", "Quality of the map as a detector of marked points; chance is the marked share."),
+    "expected_log2_density_lift": Term(
+        "Relevance density of expected regions (log₂)",
+        "Relevance per volume in the regions expected for the disease over the brain’s mean, in doublings.",
+    ),
+    "correct": Term("Right answers", "Share of cases whose most probable class is the label."),
     "auroc": Term(
         "AUROC", "Chance that a marked point has more relevance than an unmarked one; 0.5 is chance."
     ),
 }
-_NULL_ALIASES = {"centre": "centre_prior", "random": "random_smooth", "contrast": "local_contrast"}
+_NULL_ALIASES = {
+    "centre": "centre_prior",
+    "random": "random_smooth",
+    "contrast": "local_contrast",
+    "twins": "random_weights",
+    "shuffled": "shuffled_labels",
+}
 _ALIASES = {
     "relevance_mass_accuracy": "mass_accuracy",
     "relevance_rank_accuracy": "rank_accuracy",
@@ -105,6 +116,7 @@ _ALIASES = {
 }
 METRIC_ORDER = (
     "log2_mass_lift",
+    "expected_log2_density_lift",
     "log2_rank_lift",
     "mass_accuracy",
     "rank_accuracy",
@@ -124,10 +136,13 @@ NULLS = {
         "Average mask of others", "Where the other patients' lesions lie on average."
     ),
     "average_mask": Term("Average mask of others", "Where the other patients' lesions lie on average."),
-    "random_weights": Term("Random-weight twin", "The same method on the same network with random weights."),
+    "random_weights": Term(
+        "Random-weight twins", "The same method on the same network with random weights; mean over several."
+    ),
     "shuffled_labels": Term(
         "Shuffled-label twin", "The same method on the same network trained on shuffled labels."
     ),
+    "experts": Term("Experts among themselves", "One expert’s marks taken as the map, another’s as truth."),
 }
 
 SHARES = {

@@ -212,7 +212,7 @@ def lesion_table(
             LesionRow(
                 lesion,
                 rate_interval(hits, whose),
-                mean_interval(alarms, owners, seed=seed),
+                mean_interval(alarms, owners, bounds=(0.0, float("inf")), seed=seed),
                 len(hits),
                 len(cases),
             )

@@ -21,6 +21,7 @@ from reports.sections import (
     explanations,
     fill_bias,
     interventions,
+    lesions,
     limits,
     methods,
     model,
@@ -28,6 +29,7 @@ from reports.sections import (
     regions,
     review,
     shares,
+    subgroups,
     wrong,
 )
 
@@ -40,9 +42,11 @@ SECTIONS: tuple[Callable[[Context], Section | None], ...] = (
     interventions.build,
     cues.build,
     agreement.build,
+    lesions.build,
     regions.build,
     fill_bias.build,
     shares.build,
+    subgroups.build,
     wrong.build,
     cases.build,
     errors.build,

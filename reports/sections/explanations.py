@@ -16,7 +16,7 @@ def build(context: Context) -> Section | None:
     for title, terms in (
         ("Methods", (method(row.name) for row in record.methods)),
         ("Measures", (metric(row.metric) for row in record.agreement)),
-        ("Maps that know nothing of the model", (null(n) for row in record.agreement for n in row.nulls)),
+        ("What a map has to beat", (null(n) for row in record.agreement for n in row.nulls)),
         ("Shares", (share(name) for name in record.shares)),
     ):
         rows = _rows(terms)
