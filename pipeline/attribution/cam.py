@@ -24,6 +24,7 @@ from pipeline.attribution.cam_layers import (
 from pipeline.attribution.question import Answer, Question
 from pipeline.attribution.registry import card_of, choice, method
 from pipeline.errors import MethodError
+from pipeline.models.graph.layout import fast_layout
 
 
 @method(
@@ -50,7 +51,8 @@ def cam(question: Question) -> Answer:
     layer = spatial_layer(question.graph)
     refuse_single_cell(layer)
     with torch.inference_mode(mode=False), torch.no_grad():
-        found = question.graph.run(question.images, keep=[layer.name, marks.pooling], stop=True)
+        images = fast_layout(question.images)
+        found = question.graph.run(images, keep=[layer.name, marks.pooling], stop=True, fold=True)
         weights, logits = slope_at(question, marks.pooling, found[marks.pooling])
         coarse = _weighted(weights.flatten(1), found[layer.name])
     return _answer(question, layer, coarse, logits)

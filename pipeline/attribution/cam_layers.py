@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from pipeline.errors import MethodError
 from pipeline.models.graph.kinds import MOVEMENT
+from pipeline.models.graph.layout import fast_layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,7 +114,8 @@ def activation_and_gradient(
     """Activation A, slope ∂y_t/∂A (both (N, K, *grid)) and logits; only what follows A is differentiated."""
     with torch.inference_mode(mode=False):
         with torch.no_grad():
-            below = question.graph.run(question.images, keep=[layer.name], stop=True)[layer.name]
+            images = fast_layout(question.images)
+            below = question.graph.run(images, keep=[layer.name], stop=True, fold=True)[layer.name]
         return below, *slope_at(question, layer.name, below)
 
 

@@ -49,9 +49,11 @@ def ratio(
     if nonnegative:
         s = torch.div(relevance, z + epsilon)
         return s, epsilon * per_image(s)
-    below = z < 0
-    s = torch.div(relevance, torch.where(below, z - epsilon, z + epsilon))
-    return s, epsilon * per_image(torch.where(below, -s, s))
+    # copysign calls −0.0 negative; both signs share out the same there, since every term of it is 0
+    stabiliser = torch.copysign(z.new_tensor(epsilon), z)
+    s = z + stabiliser
+    torch.div(relevance, s, out=s)
+    return s, per_image(stabiliser.mul_(s))
 
 
 def per_image(values: torch.Tensor) -> torch.Tensor:

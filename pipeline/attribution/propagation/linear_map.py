@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from pipeline.models.graph.convolution import convolve, convolve_back
 from pipeline.models.graph.layout import fast_layout
 from pipeline.models.graph.operation import Operation, resolve
 
@@ -65,16 +66,26 @@ class LinearMap:
     ) -> torch.Tensor:
         """Compute Σ_j x_j w_jk + b_k with other weights in place of the map's own."""
         if self.settings:
-            return torch.ops.aten.convolution.default(x, weight, bias, *self.settings)  # type: ignore[no-any-return]
+            return convolve(x, weight, bias, *self.settings)
         return functional.linear(x, weight, bias)
 
     def adjoint(self, s: torch.Tensor, weight: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """Compute Σ_k w_jk s_k, of the shape of the input `like`."""
         if not self.settings:
             return s @ weight
-        gradient = torch.ops.aten.convolution_backward.default
-        mask = [True, False, False]
-        return gradient(s, like, weight, None, *self.settings, mask)[0]  # type: ignore[no-any-return]
+        return convolve_back(s, weight, like, self.settings)
+
+    @property
+    def results(self) -> int:
+        """Number of output channels or features."""
+        transposed = bool(self.settings) and bool(self.settings[3])
+        return self.weight.shape[1] * self.groups if transposed else self.weight.shape[0]
+
+    def per_result(self, s: torch.Tensor) -> torch.Tensor:
+        """Sum over everything but images and output channels, shape (N, out)."""
+        if self.settings:
+            return s.sum(tuple(range(2, s.ndim)))
+        return s.reshape(len(s), -1, s.shape[-1]).sum(1)
 
     def per_channel(self, vector: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """Shape a vector over output channels so that it broadcasts over the output `like`."""

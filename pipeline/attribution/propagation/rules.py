@@ -196,15 +196,16 @@ def _by_parts(
     nonnegative: bool = False,
 ) -> Passed:
     """Pass relevance back over parts; `nonnegative` promises that z ≥ 0."""
-    s, absorbed = ratio(relevance, _sum(layer, parts, bias), epsilon, nonnegative=nonnegative)
-    lost = nothing(relevance)
-    if bias is not None:
-        s_of_channel = (
-            s.sum(tuple(range(2, s.ndim)))
-            if layer.is_convolution
-            else s.reshape(len(s), -1, s.shape[-1]).sum(1)
-        )
-        lost = s_of_channel @ bias
+    if nonnegative and epsilon > 0:  # the stabiliser is a constant shift: z + ε comes out of the sum itself
+        shift = layer.weight.new_full((layer.results,), epsilon)
+        s = _sum(layer, parts, shift if bias is None else bias + shift)
+        torch.div(relevance, s, out=s)
+        by_channel = layer.per_result(s)
+        absorbed = epsilon * by_channel.sum(1)
+    else:
+        s, absorbed = ratio(relevance, _sum(layer, parts, bias), epsilon, nonnegative=nonnegative)
+        by_channel = layer.per_result(s)
+    lost = nothing(relevance) if bias is None else by_channel @ bias
     result: torch.Tensor | None = None
     for x, weight in parts:
         share = layer.adjoint(s, weight, x).mul_(x)

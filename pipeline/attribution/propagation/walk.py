@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -65,6 +66,7 @@ def forward(graph: CapturedGraph, images: torch.Tensor) -> Forward:
     """Compute the logits of `images` and keep what a walk back needs."""
     folded = fold_batch_norm(graph, len(images))
     operations = needed_for(folded.operations, {graph.source}, {graph.output})
+    operations = _in_place(operations, graph)
     keep = {name for op in operations for name in needs(op, graph.dynamic)} | {graph.output, graph.source}
     values = dict(folded.values)
     values[graph.source] = fast_layout(images)
@@ -74,6 +76,17 @@ def forward(graph: CapturedGraph, images: torch.Tensor) -> Forward:
     with torch.no_grad():
         execute(operations, values, len(images), keep)
     return Forward(graph, tuple(operations), values, values[graph.output])
+
+
+def _in_place(operations: list[Operation], graph: CapturedGraph) -> list[Operation]:
+    """Let a ReLU overwrite a convolution's result that nothing else reads: no rule looks at it again."""
+    readers = Counter(name for op in operations for name in op.inputs)
+    fresh = {op.name for op in operations if op.kind == "convolution" and readers[op.name] == 1}
+    fresh -= {graph.output, graph.source}
+    return [
+        replace(op, target=torch.relu_) if op.kind == "relu" and op.inputs[0] in fresh else op
+        for op in operations
+    ]
 
 
 def walk_back(
@@ -110,6 +123,7 @@ def walk_back(
     walk.shapes[graph.source] = tuple(passed.values[graph.source].shape)
     positive = never_negative(passed.operations)
     relevance = {graph.output: seed}
+    summed: set[str] = set()  # whose relevance is a tensor of this walk's own, no view of another
     with torch.no_grad():
         for op in reversed(passed.operations):
             arrived = relevance.pop(op.name, None)
@@ -121,7 +135,13 @@ def walk_back(
             else:
                 shares = pass_back(walk, op, arrived)
             for name, share in shares:
-                relevance[name] = relevance[name] + share if name in relevance else share
+                if name in summed:
+                    relevance[name] += share
+                elif name in relevance:
+                    relevance[name] = relevance[name] + share
+                    summed.add(name)
+                else:
+                    relevance[name] = share
             walk.values.pop(op.name, None)
     image = relevance.get(graph.source)
     if image is None:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from pipeline.models.graph.folding import fold_batch_norm
-from pipeline.models.graph.landmarks import Landmarks, find_landmarks
+from pipeline.models.graph.landmarks import Landmarks
 from pipeline.models.graph.normalise import Structure, normalise
 from pipeline.models.graph.operation import Operation
 from pipeline.models.graph.tracing import FEW, MORE, trace
@@ -74,29 +74,25 @@ class CapturedGraph:
         self.operations = structure.operations
         self.spatial = structure.spatial
 
-    @cached_property
-    def makers(self) -> dict[str, Operation]:
+    @property
+    def makers(self) -> Mapping[str, Operation]:
         """Value name → the operation whose (first) result it is."""
-        return {op.name: op for op in self.operations}
+        return self.structure.makers
 
-    @cached_property
-    def readers(self) -> dict[str, tuple[Operation, ...]]:
+    @property
+    def readers(self) -> Mapping[str, tuple[Operation, ...]]:
         """Value name → the operations that read it, in order."""
-        found: dict[str, list[Operation]] = {}
-        for op in self.operations:
-            for name in dict.fromkeys(op.inputs):
-                found.setdefault(name, []).append(op)
-        return {name: tuple(ops) for name, ops in found.items()}
+        return self.structure.readers
 
-    @cached_property
+    @property
     def dynamic(self) -> frozenset[str]:
         """Names of the values that depend on the image, the image included."""
-        return frozenset({self.source, *(op.name for op in self.operations if op.dynamic)})
+        return self.structure.dynamic
 
-    @cached_property
+    @property
     def landmarks(self) -> Landmarks:
         """Last spatial activation, pooling and classifier."""
-        return find_landmarks(self.structure)
+        return self.structure.landmarks
 
     @cached_property
     def classes(self) -> int:
@@ -222,16 +218,25 @@ def _look(model: nn.Module) -> int:
     for module in model.modules():
         parts.append(type(module))
         for name, value in vars(module).items():
-            if name == "training":
+            if name in _NO_STRUCTURE:
                 continue
-            if isinstance(value, int | float | str | bool | tuple | torch.Size | type(None)):
-                parts.append((name, str(value) if isinstance(value, tuple) else value))
-            elif isinstance(value, torch.Tensor):
-                parts.append((name, id(value)))
-            elif name in {"_parameters", "_buffers"}:
+            if name in _TENSORS:
                 parts += [(k, None if v is None else v.shape) for k, v in value.items()]
-            elif name in {"_forward_hooks", "_forward_pre_hooks"}:
-                parts.append(tuple(value))
+            elif name in _HOOKS:
+                parts += value
             elif name == "_modules":
                 parts += [(k, id(v)) for k, v in value.items()]
+            elif isinstance(value, tuple):
+                parts += (name, str(value))
+            elif isinstance(value, _PLAIN):
+                parts += (name, value)
+            elif isinstance(value, torch.Tensor):
+                parts += (name, id(value))
     return hash(tuple(parts))
+
+
+_PLAIN = (int, float, str, bool, type(None))
+_TENSORS = frozenset({"_parameters", "_buffers"})
+_HOOKS = frozenset({"_forward_hooks", "_forward_pre_hooks"})
+_NO_STRUCTURE = frozenset({"training"}) | (frozenset(vars(nn.Module())) - _TENSORS - _HOOKS - {"_modules"})
+"""What every module has and what says nothing of its computation."""

@@ -1,7 +1,7 @@
 """Rewrite the operations whose ATen form is inconvenient into one explicit form each.
 
-Afterwards a convolution is always `aten.convolution`, a BatchNorm always uses its running statistics
-(whatever the training flag was), a view never depends on the memory layout.
+Afterwards a convolution is always `convolve` (one number an axis), a BatchNorm always uses its running
+statistics (whatever the training flag was), a view never depends on the memory layout.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from pipeline.models.graph.convolution import convolve
 from pipeline.models.graph.operation import Batch, Operation
 
 _CONVOLUTION = [
@@ -42,7 +43,11 @@ def batch_norm(
 
 def _convolution(op: Operation) -> Operation:
     arguments = {name: op.arguments[name] for name in _CONVOLUTION}
-    return replace(op, target=torch.ops.aten.convolution.default, arguments=arguments)
+    axes = len(op.shape) - 2
+    for name in ("stride", "padding", "dilation", "output_padding"):  # one number stands for all axes
+        given = arguments[name]
+        arguments[name] = given * axes if len(given) == 1 else given
+    return replace(op, target=convolve, arguments=arguments, keyword_only=frozenset())
 
 
 def _batch_norm(op: Operation) -> Operation:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pipeline.models.graph.layout import fast_format
 from pipeline.models.graph.operation import Operation, Ref
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ def _into(
         parts = scale.reshape(groups, 1, -1).expand(groups, weight.shape[0] // groups, -1)
         folded = weight * parts.reshape(weight.shape[:2]).reshape(*weight.shape[:2], *[1] * (weight.ndim - 2))
     else:
-        folded = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
+        folded = torch.empty_like(weight, memory_format=fast_format(weight))
+        torch.mul(weight, scale.reshape(-1, *[1] * (weight.ndim - 1)), out=folded)
     bias = layer.source("bias")
     names = f"{norm.name}.weight", f"{norm.name}.bias"
     values[names[0]] = folded

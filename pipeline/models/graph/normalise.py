@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import fx, nn
 from pipeline.errors import ModelError
 from pipeline.models.graph.executors import EXECUTORS, FILLED, filled
 from pipeline.models.graph.kinds import kind_of
+from pipeline.models.graph.landmarks import Landmarks, find_landmarks
 from pipeline.models.graph.operation import Batch, Operation, Ref, refs
 from pipeline.models.graph.tracing import merge, place
 
@@ -48,6 +50,30 @@ class Structure:
     parameters: Mapping[str, str]
     constants: Mapping[str, torch.Tensor]
     spatial: tuple[int, ...]
+
+    @cached_property
+    def makers(self) -> dict[str, Operation]:
+        """Value name → the operation whose (first) result it is."""
+        return {op.name: op for op in self.operations}
+
+    @cached_property
+    def readers(self) -> dict[str, tuple[Operation, ...]]:
+        """Value name → the operations that read it, in order."""
+        found: dict[str, list[Operation]] = {}
+        for op in self.operations:
+            for name in dict.fromkeys(op.inputs):
+                found.setdefault(name, []).append(op)
+        return {name: tuple(ops) for name, ops in found.items()}
+
+    @cached_property
+    def dynamic(self) -> frozenset[str]:
+        """Names of the values that depend on the image, the image included."""
+        return frozenset({self.source, *(op.name for op in self.operations if op.dynamic)})
+
+    @cached_property
+    def landmarks(self) -> Landmarks:
+        """Last spatial activation, pooling and classifier."""
+        return find_landmarks(self)
 
 
 def normalise(model: nn.Module, few: fx.GraphModule, more: fx.GraphModule) -> Structure:
