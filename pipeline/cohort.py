@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import re
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.errors import AuditError, CohortError
+from pipeline.files import is_there
 from pipeline.images import read_mask, read_photograph, read_volume
 from pipeline.images.photographs import is_photograph
 from pipeline.protocol import NAME_PATTERN
@@ -64,8 +66,9 @@ class Case:
             return None
         if self.label in classes:
             return classes.index(self.label)
-        if re.fullmatch(r"\d+(\.0*)?", self.label) and int(float(self.label)) < len(classes):
-            return int(float(self.label))
+        number = re.fullmatch(r"(\d{1,9})(\.0*)?", self.label)
+        if number and int(number[1]) < len(classes):
+            return int(number[1])
         known = ", ".join(f"{i} or {name}" for i, name in enumerate(classes))
         raise CohortError(
             f"case {self.case}: label {self.label!r} is not a class of the model", f"use {known}"
@@ -153,8 +156,10 @@ def check_case(case: Case, modality: Modality, classes: tuple[str, ...]) -> list
             try:
                 if shape is not None:
                     read_mask(file, shape, affine)
-                elif not file.is_file():
-                    raise CohortError(f"{file.name}: file not found", f"looked in {file.parent}")
+                elif not is_there(file):
+                    raise CohortError(
+                        f"{file.name}: file not found", "check the path; it is relative to the table"
+                    )
             except AuditError as error:
                 problems.append(Problem(case.case, file.name, str(error)))
     return problems
@@ -167,28 +172,61 @@ def _read_table(path: Path) -> Cohort:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise CohortError(f"{path.name}: is not UTF-8 text", "save the table as UTF-8 CSV") from error
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    rows = list(csv.DictReader(text.splitlines(), delimiter=delimiter))
-    columns = set(rows[0]) - {None} if rows else set()
-    mistakes = [f"column {name!r} is missing" for name in ("case", "image") if rows and name not in columns]
-    unknown = sorted(str(c) for c in columns - _KNOWN if not str(c).startswith(_MARKS))
-    if unknown:
-        mistakes.append(f"unknown column{'s' * (len(unknown) > 1)} {', '.join(unknown)}")
+    columns, rows = _rows(path, text)
+    mistakes = _column_mistakes(columns) if columns else []
     if not rows:
         mistakes.append("no case in it")
     if mistakes:
         raise CohortError(
             f"{path.name}: {'; '.join(mistakes)}", "columns are described in docs/file-formats.md"
         )
-    cases = []
-    for line, row in enumerate(rows, start=2):
-        values = {str(k): (v or "").strip() for k, v in row.items() if k is not None}
-        mistakes += [f"line {line}: {m}" for m in _row_mistakes(values, extra=None in row)]
+    cases, given = [], True
+    for line, row in rows:
+        values = dict(zip(columns, (cell.strip() for cell in row), strict=False))
+        mistakes += [f"line {line}: {m}" for m in _row_mistakes(values, extra=len(row) > len(columns))]
         cases.append(_case_of(values, path.parent))
+        given = given and bool(values.get("patient"))
     mistakes += _twice([case.case for case in cases])
     if mistakes:
         raise CohortError(f"{path.name}: {'; '.join(mistakes)}", "mend the table")
-    return Cohort(tuple(cases), path.name, patients_given=all(row.get("patient") for row in rows))
+    return Cohort(tuple(cases), path.name, patients_given=given)
+
+
+def _rows(path: Path, text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Names of the columns, and each row that is not empty with the line where it ends."""
+    tabs = path.suffix.lower() == ".tsv"
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if tabs else ",")
+    try:
+        lines = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise CohortError(
+            f"{path.name}: line {reader.line_num}: cannot be read ({error})", "save the table as CSV again"
+        ) from error
+    if not lines:
+        return [], []
+    columns = [name.strip() for name in lines[0][1]]
+    if len(columns) == 1 and len(re.split(r"[;\t,]", columns[0])) > 1:
+        raise CohortError(
+            f"{path.name}: its fields are not separated by {'tabs' if tabs else 'commas'}",
+            "save it as .csv with commas, or as .tsv with tabs",
+        )
+    return columns, lines[1:]
+
+
+def _column_mistakes(columns: list[str]) -> list[str]:
+    mistakes = [f"column {name!r} is missing" for name in ("case", "image") if name not in columns]
+    mistakes += [
+        f"column {name!r} stands there twice" for name in sorted({c for c in columns if columns.count(c) > 1})
+    ]
+    unknown = sorted({c for c in columns if c not in _KNOWN and not c.startswith(_MARKS)})
+    if unknown:
+        mistakes.append(f"unknown column{'s' * (len(unknown) > 1)} {', '.join(map(repr, unknown))}")
+    mistakes += [
+        f"column {name!r}: the lesion type is not 1–64 letters, digits, _ or -"
+        for name in columns
+        if name.startswith(_MARKS) and not re.fullmatch(NAME_PATTERN, name.removeprefix(_MARKS))
+    ]
+    return mistakes
 
 
 def _row_mistakes(values: dict[str, str], *, extra: bool) -> list[str]:

@@ -27,6 +27,14 @@ def whole_file(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def is_there(path: Path) -> bool:
+    """Whether `path` is a file that may be looked at; a name that no file can have is not there."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, forbidden, or with a NUL in it
+        return False
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file, whole or not at all."""
     with whole_file(path) as part:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.errors import ImageError
+from pipeline.files import is_there
 from pipeline.images.photographs import open_picture
 from pipeline.images.types import Affine, BoolArray
 from pipeline.images.volumes import is_nifti
@@ -46,16 +49,17 @@ def read_mask(path: Path | str, shape: tuple[int, ...], affine: Affine | None = 
 def _nifti_mask(path: Path, affine: Affine | None) -> BoolArray:
     import nibabel as nib
 
-    if not path.is_file():
-        raise ImageError(f"{path.name}: file not found", f"looked in {path.parent}")
+    if not is_there(path):
+        raise ImageError(
+            f"{path.name}: file not found", "check the path; in a table, paths are relative to the table"
+        )
     try:
         image = nib.load(path)
         data = np.asanyarray(image.dataobj)
     except Exception as error:
         text = " ".join(str(error).split())[:120]
         raise ImageError(f"{path.name}: cannot be read ({text})", "export the mask again") from error
-    if np.issubdtype(data.dtype, np.floating) and not np.isfinite(data).all():
-        raise ImageError(f"{path.name}: mask holds NaN or infinite values", "export the mask again")
+    _refuse_no_numbers(data, path.name)
     if affine is not None and not np.allclose(image.affine, affine, atol=1e-2):
         raise ImageError(
             f"{path.name}: mask lies on another grid than its image",
@@ -69,7 +73,15 @@ def _picture_mask(path: Path) -> BoolArray:
         data = np.asarray(picture)
         if picture.mode in ("RGBA", "LA"):
             data = data[..., :-1]
+    _refuse_no_numbers(data, path.name)
     return np.asarray(data.any(axis=-1) if data.ndim == 3 else data != 0)
+
+
+def _refuse_no_numbers(data: npt.NDArray[Any], name: str) -> None:
+    if data.dtype.names:
+        raise ImageError(f"{name}: mask holds colours, not numbers", "export it as integers, 0 = not marked")
+    if data.dtype.kind in "fc" and not np.isfinite(data).all():
+        raise ImageError(f"{name}: mask holds NaN or infinite values", "export the mask again")
 
 
 def _times(shape: tuple[int, ...]) -> str:

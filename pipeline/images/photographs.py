@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.errors import ImageError
+from pipeline.files import is_there
 from pipeline.images.types import Photograph
 
 if TYPE_CHECKING:
@@ -62,22 +63,25 @@ def open_picture(path: Path) -> Image.Image:
     """Open, decode in full and turn upright a picture file; one clear line if that fails."""
     from PIL import Image, ImageOps
 
-    if not path.is_file():
-        raise ImageError(f"{path.name}: file not found", f"looked in {path.parent}")
+    if not is_there(path):
+        raise ImageError(
+            f"{path.name}: file not found", "check the path; in a table, paths are relative to the table"
+        )
     if not is_photograph(path):
         raise ImageError(f"{path.name}: not a photograph", f"use one of {', '.join(PHOTOGRAPH_SUFFIXES)}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            picture = Image.open(path)
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:
             if picture.width * picture.height > _MAX_PIXELS:
                 raise ImageError(
                     f"{path.name}: {picture.width}×{picture.height} pixels are too many", "downscale it"
                 )
+            pages = getattr(picture, "n_frames", 1)
+            if picture.format == "TIFF" and pages > 1:
+                raise ImageError(f"{path.name}: holds {pages} pages", "save the one that is meant by itself")
             picture.load()
             return ImageOps.exif_transpose(picture)
     except ImageError:
         raise
     except Exception as error:
-        text = " ".join(str(error).split())[:120].replace(str(path.parent), "…")
+        text = " ".join(str(error).split())[:120].replace(str(path), path.name)
         raise ImageError(f"{path.name}: cannot be read ({text})", "export the image again") from error

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import ImageError
-from pipeline.files import whole_file
+from pipeline.files import is_there, whole_file
 from pipeline.images.types import Affine, FloatArray, Volume
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -42,8 +42,10 @@ def read_volume(path: Path | str) -> Volume:
     import nibabel as nib
 
     path = Path(path)
-    if not path.is_file():
-        raise ImageError(f"{path.name}: file not found", f"looked in {path.parent}")
+    if not is_there(path):
+        raise ImageError(
+            f"{path.name}: file not found", "check the path; in a table, paths are relative to the table"
+        )
     if not is_nifti(path):
         raise ImageError(f"{path.name}: not a NIfTI file", "convert it to .nii or .nii.gz")
     try:
@@ -69,7 +71,13 @@ def read_volume(path: Path | str) -> Volume:
     affine = np.asarray(image.affine, np.float64)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise ImageError(f"{path.name}: its affine is not invertible", "convert it again from the original")
-    data = np.ascontiguousarray(array, np.float32)
+    if array.dtype.names or np.iscomplexobj(array):
+        raise ImageError(
+            f"{path.name}: holds {'colours' if array.dtype.names else 'complex numbers'}, not intensities",
+            "export the grey-scale magnitude image",
+        )
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused below
+        data = np.ascontiguousarray(array, np.float32)
     _refuse_bad_values(data, path.name)
     return Volume(data, affine, path.name)
 

@@ -111,3 +111,33 @@ def test_a_mask_of_another_size_or_grid_is_refused(tmp_path):
     moved = AFFINE.copy()
     moved[0, 3] += 1
     refused(lambda: read_mask(tmp_path / "m.nii.gz", (3, 3, 3), moved), "m.nii.gz", "another grid")
+
+
+def test_volumes_of_colours_of_complex_numbers_and_beyond_float32_are_refused(tmp_path):
+    import nibabel as nib
+
+    colours = np.zeros((4, 4, 4), [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    for name, data, word in (
+        ("colour.nii.gz", colours, "colours"),
+        ("complex.nii.gz", volume().astype(np.complex64), "complex"),
+        ("huge.nii.gz", volume().astype(np.float64) * 1e300, "infinite"),
+    ):
+        nib.save(nib.Nifti1Image(data, AFFINE), tmp_path / name)
+        refused(lambda name=name: read_volume(tmp_path / name), name, word)
+    refused(lambda: read_mask(tmp_path / "colour.nii.gz", (4, 4, 4), AFFINE), "colour.nii.gz", "colours")
+
+
+def test_a_picture_mask_with_nan_and_a_file_of_several_pages_are_refused(tmp_path):
+    import tifffile
+
+    tifffile.imwrite(tmp_path / "nan.tif", np.full((4, 5), np.nan, np.float32))
+    refused(lambda: read_mask(tmp_path / "nan.tif", (4, 5)), "nan.tif", "NaN")
+    pages = np.random.default_rng(0).integers(0, 255, (2, 8, 9, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "pages.tif", pages, photometric="rgb")
+    refused(lambda: read_photograph(tmp_path / "pages.tif"), "pages.tif", "2 pages")
+
+
+def test_an_unreadable_picture_in_the_present_folder_keeps_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.png").write_text("not a picture")
+    refused(lambda: read_photograph("text.png"), "'text.png'")

@@ -58,7 +58,12 @@ def test_all_mistakes_of_a_table_come_in_one_line(tmp_path):
     [
         ("", "no case"),
         ("image\na.png\n", "'case' is missing"),
-        ("case,image,name\na,b,Smith\n", "unknown column name"),
+        ("case,image,name\na,b,Smith\n", "unknown column 'name'"),
+        ("case;image\na;b.png\n", "not separated by commas"),
+        ("case,image,label,label\na,b.png,0,1\n", "'label' stands there twice"),
+        ("case,image,marks_../x\na,b.png,m.png\n", "lesion type"),
+        ("case,image,marks_\na,b.png,m.png\n", "lesion type"),
+        (f"case,image\na,{'x' * 200_000}\n", "line 2: cannot be read"),
     ],
 )
 def test_tables_that_cannot_be_used(tmp_path, text, word):
@@ -107,3 +112,31 @@ def test_idrid_layout(tmp_path):
     assert check_case(cohort.cases[0], "fundus", CLASSES) == []
     with pytest.raises(CohortError, match="segmentation folder"):
         read_cohort({"idrid": str(images)})
+
+
+def test_a_label_of_many_digits_is_refused_not_an_overflow():
+    with pytest.raises(CohortError, match="not a class"):
+        Case("a", "a", Path(), "9" * 400).class_index(CLASSES)
+
+
+def test_lines_are_counted_as_an_editor_does(tmp_path):
+    text = 'case,image,site\na,a.png,"two\nlines"\n\n,,\n../x,b.png,s\n'
+    with pytest.raises(CohortError, match=r"line 6: case '\.\./x'"):
+        read_cohort(table(tmp_path, text))
+
+
+def test_a_name_broken_over_two_lines_is_not_glued_together(tmp_path):
+    with pytest.raises(CohortError, match="is not 1–64 letters"):
+        read_cohort(table(tmp_path, 'case,image\n"a\nb",a.png\n'))
+
+
+def test_a_missing_file_is_named_without_the_folders_of_the_machine(tmp_path):
+    case = Case("a", "a", tmp_path / "gone.png", None, {"x": (tmp_path / "m.png",)})
+    problems = check_case(case, "fundus", CLASSES)
+    assert {p.file for p in problems} == {"gone.png", "m.png"}
+    assert not any(str(tmp_path) in str(p) for p in problems)
+
+
+def test_a_name_too_long_for_a_file_is_a_missing_file(tmp_path):
+    (problem,) = check_case(Case("a", "a", tmp_path / ("x" * 5000)), "fundus", CLASSES)
+    assert "not found" in str(problem)
