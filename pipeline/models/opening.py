@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from pipeline.errors import ModelError
+from pipeline.errors import AnatomyError, ModelError
 from pipeline.files import sha256_of
-from pipeline.images.types import Photograph, Volume
+from pipeline.images.types import BoolArray, Photograph, Volume
 from pipeline.models.card import ModelCard, Preprocessing
 from pipeline.models.prepared import Prepared
 
@@ -134,7 +134,19 @@ def _as_read(image: Volume | Photograph) -> Prepared:
         shown = image.data != image.data.min()
         return Prepared(data, np.eye(4), image.shape, shown, image.affine)
     data = torch.from_numpy(np.ascontiguousarray(image.data.transpose(2, 0, 1)))[None]
-    return Prepared(data, np.eye(3), image.shape, np.ones(image.shape, bool))
+    return Prepared(data, np.eye(3), image.shape, _field(image))
+
+
+def _field(photograph: Photograph) -> BoolArray:
+    """Return the field of view, within which chance is counted; the whole picture where no circle is seen."""
+    import numpy as np
+
+    from pipeline.anatomy.retina import field_of_view
+
+    try:
+        return field_of_view(photograph).mask()
+    except AnatomyError:
+        return np.ones(photograph.shape, bool)
 
 
 def _open_bundle(folder: Path) -> OpenedModel:
@@ -143,7 +155,7 @@ def _open_bundle(folder: Path) -> OpenedModel:
         raise ModelError(f"{folder.name}: no configs/metadata.json", "name the folder of a MONAI bundle")
     try:
         metadata: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(
             f"{folder.name}: configs/metadata.json is not JSON", "export the bundle again"
         ) from error
@@ -175,7 +187,7 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
             f"{path.name}: weights are not safetensors", "export them with safetensors.torch.save_file"
         )
     if not path.is_file():
-        raise ModelError(f"{path.name}: weights not found", f"looked in {path.parent}")
+        raise ModelError(f"{path.name}: weights not found", "put them into the bundle where its card says")
     try:
         state = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:

@@ -3,6 +3,7 @@
 import json
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -110,3 +111,18 @@ def test_torchscript_opens_without_a_card(tmp_path):
     model = open_model(tmp_path / "m.pt")
     assert model.card is None
     assert "as read" in model.notes[0]
+
+
+def test_chance_is_counted_in_the_field_of_view_without_a_card_too(tmp_path):
+    from pipeline.anatomy.retina import field_of_view
+    from pipeline.images import Photograph
+    from pipeline.phantoms.retina import retina_phantom
+
+    torch.jit.trace(nn.Conv2d(3, 2, 1), torch.rand(1, 3, 8, 8)).save(tmp_path / "m.pt")
+    model = open_model(tmp_path / "m.pt")
+    photograph = retina_phantom(1, 0, size=256).photograph
+    field = model.prepare(photograph).field
+    np.testing.assert_array_equal(field, field_of_view(photograph).mask())
+    assert 0.4 < field.mean() < 0.9
+    noise = Photograph(np.random.default_rng(0).random((64, 80, 3), np.float32), "crop.png")
+    assert model.prepare(noise).field.all()
