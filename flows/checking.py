@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipeline.errors import RecordError
 from pipeline.protocol import load_protocol
 
 
@@ -29,3 +30,18 @@ def check_protocol(path: Path) -> list[str]:
 
     audit, cohort = set_up(load_protocol(path), Path())
     return [str(problem) for problem in check_cases(audit, cohort)]
+
+
+def refuse_no_folder(path: Path) -> None:
+    """Refuse a place where no folder can be made, before anything is computed for it.
+
+    Raises
+    ------
+    pipeline.errors.RecordError
+        If `path`, or what would hold it, is a file.
+    """
+    for place in (path, *path.absolute().parents):
+        if place.is_dir():
+            return
+        if place.exists():
+            raise RecordError(f"{place}: is a file, not a folder", "name another directory")

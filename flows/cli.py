@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from pipeline import __version__
 from pipeline.errors import AuditError
@@ -35,6 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return COULD_NOT_RUN
+    except OSError as error:
+        if os.environ.get("RELEVANCE_AUDIT_DEBUG"):
+            raise
+        print(f"relevance-audit: {_of_the_system(error)}", file=sys.stderr)  # noqa: T201
+        return COULD_NOT_RUN
     except Exception as error:
         if os.environ.get("RELEVANCE_AUDIT_DEBUG"):
             raise
@@ -44,8 +50,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return COULD_NOT_RUN
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Refuse in one line, as every other refusal."""
+        self.exit(COULD_NOT_RUN, f"relevance-audit: {message}; see `{self.prog} --help`\n")
+
+
+def _of_the_system(error: OSError) -> str:
+    """Say what the operating system refused, e.g. a full disk or a folder that may not be written."""
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{error.strerror or error}; check the path, its permissions and the space on the disk"
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="relevance-audit",
         description="Why does a CNN call a brain 'Alzheimer' or a retina 'diabetic'? Lesion or shortcut?",
         epilog="Exit code 0: sound, or done; 1: flagged, inconclusive, or something found; 2: could not run.",
@@ -152,7 +170,7 @@ def _verify(options: argparse.Namespace) -> int:
     lines = verify(options.folder)
     for line in lines:
         _say(line)
-    _say(f"{len(lines)} differences" if lines else "Nothing changed since the run")
+    _say(f"{len(lines)} difference{'s' * (len(lines) != 1)}" if lines else "Nothing changed since the run")
     return NOT_SOUND if lines else SOUND
 
 

@@ -9,6 +9,8 @@ from importlib import resources
 from pathlib import Path
 
 from flows.audit import run_audit
+from flows.checking import refuse_no_folder
+from pipeline.errors import AuditError
 from pipeline.files import write_text
 
 # far from the seeds of training and of the held-out phantoms in the model cards
@@ -30,7 +32,15 @@ def run_demo(out: Path, cases: int) -> Iterator[Path]:
     ------
     Path
         The report of each audit.
+
+    Raises
+    ------
+    pipeline.errors.AuditError
+        If there is nothing to draw, or no place for it.
     """
+    if cases < 1:
+        raise AuditError(f"{cases} phantoms are no cohort", "give --cases 1 or more")
+    refuse_no_folder(out / "phantoms")
     for name in COHORTS:
         folder = out / name
         _draw(name, out / "phantoms" / name, cases)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from flows.checking import refuse_no_folder
 from pipeline.errors import AuditError, MethodError
 from pipeline.files import sha256_of, write_text
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from pipeline.images import Photograph, Volume
     from pipeline.models.opening import OpenedModel
     from pipeline.models.prepared import Prepared
+
+_LARGEST_LABEL = 2**24  # a volume's values are read as float32, which keeps whole numbers apart up to here
 
 
 def explain(
@@ -68,6 +71,7 @@ def explain(
         raise MethodError(f"unknown method {method!r}", f"use one of {', '.join(METHODS)}")
     chosen = _options(options)
     check_options(METHODS[method], chosen)
+    refuse_no_folder(out / "maps")
     opened = open_model(model)
     picture = _read(image)
     prepared = opened.prepare(picture)
@@ -149,10 +153,12 @@ def _target(text: str, model: OpenedModel) -> int | str:
     try:
         return int(text)
     except ValueError as error:
-        known = ", ".join(model.card.classes) if model.card else "a class index"
-        raise MethodError(
-            f"target {text!r} is not a class", f"use an index, top-3, or one of {known}"
-        ) from error
+        names = (
+            f", or one of {', '.join(model.card.classes)}"
+            if model.card
+            else " (the model has no card with names)"
+        )
+        raise MethodError(f"target {text!r} is not a class", f"use an index or top-3{names}") from error
 
 
 def _labels(prepared: Prepared, picture: Volume | Photograph, regions: Path | None, atlas: str | None) -> Any:
@@ -171,9 +177,8 @@ def _labels(prepared: Prepared, picture: Volume | Photograph, regions: Path | No
         return None
     if prepared.affine is None:
         raise AuditError("an atlas goes with MRI only", "give --regions FILE for a photograph")
-    from pipeline.anatomy.brain import regions_of
-
     from atlases import load_atlas
+    from pipeline.anatomy.brain import regions_of
 
     found = regions_of(Volume(prepared.tensor[0, 0].numpy(), prepared.affine, "image"), load_atlas(atlas))
     if not found.registered:
@@ -207,6 +212,10 @@ def _read_labels(path: Path, picture: Volume | Photograph) -> Any:
         )
     if not np.array_equal(labels, np.rint(labels)) or labels.min() < 0:
         raise ImageError(f"{path.name}: labels are not whole numbers from 0", "store integer labels")
+    if labels.max() > _LARGEST_LABEL:
+        raise ImageError(
+            f"{path.name}: label {labels.max():.0f} is above {_LARGEST_LABEL}", "number the regions anew"
+        )
     return labels.astype(np.int32)
 
 

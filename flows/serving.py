@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
+from flows.checking import refuse_no_folder
 from flows.prefect_home import end_orphaned_servers, scheduling_server, use_prefect_home
 from pipeline.errors import ProtocolError
 from pipeline.protocol import load_protocol
@@ -29,6 +31,7 @@ def serve_protocol(protocol: Path, cron: str, root: Path) -> None:
 
     from pipeline.setup import set_up
 
+    refuse_no_folder(root)
     set_up(load_protocol(protocol), root)
     use_prefect_home(root / ".prefect")
     from prefect.client.schemas.schedules import CronSchedule
@@ -36,6 +39,9 @@ def serve_protocol(protocol: Path, cron: str, root: Path) -> None:
     try:
         CronSchedule(cron=cron)
     except ValidationError as error:
+        for folder in (root / ".prefect", root):
+            with suppress(OSError):  # what was not empty before stays
+                folder.rmdir()
         raise ProtocolError(
             f"{cron!r} is not a cron schedule", "write five fields, e.g. '0 2 * * 1' for Mondays at two"
         ) from error

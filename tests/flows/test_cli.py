@@ -102,6 +102,7 @@ def test_a_schedule_that_is_none_is_refused(tmp_path):
     assert said.returncode == 2
     (line,) = said.stderr.splitlines()
     assert "'often' is not a cron schedule" in line
+    assert not (tmp_path / "out").exists()
 
 
 def test_methods_and_atlases_are_listed():
@@ -192,3 +193,73 @@ def test_a_stopped_write_leaves_nothing(tmp_path):
     )
     assert said.returncode == 2
     assert not (tmp_path / "a").exists()
+
+
+def test_labels_that_cannot_be_told_apart_are_refused(tmp_path, monkeypatch, capsys):
+    from flows.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    network = nn.Sequential(nn.Conv3d(1, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten())
+    torch.jit.trace(network.eval(), torch.rand(1, 1, 9, 9, 9)).save("v.pt")
+    data = np.random.default_rng(0).normal(size=(9, 9, 9)).astype(np.float32)
+    labels = np.zeros(data.shape, np.int64)
+    labels[:3], labels[0, 0, 0] = 3, 2**40
+    nib.save(nib.Nifti1Image(data, np.eye(4)), "v.nii.gz")
+    nib.save(nib.Nifti1Image(labels, np.eye(4), dtype=np.int64), "labels.nii.gz")
+    words = "explain --model v.pt --image v.nii.gz --method region_occlusion --target 1 --out o"
+    assert main([*words.split(), "--regions", "labels.nii.gz"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "labels.nii.gz: label 1099511627776 is above" in line
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "explain --model m.pt --image i.png --method gradient --target 1 --out file/deeper",
+        "demo --out file --cases 2",
+        "run protocol.yaml --out file",
+    ],
+)
+def test_a_file_where_a_folder_is_expected_is_refused_before_anything_is_made(
+    tmp_path, monkeypatch, capsys, words
+):
+    from flows.cli import main
+
+    if words.startswith("run"):
+        write_inputs(tmp_path, 1)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    before = sorted(tmp_path.rglob("*"))
+    assert main(words.split()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "file" in line
+    assert "unexpected" not in line
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("words", ["demo --out o --cases 0", "demo --out o --cases many", "", "run", "dance"])
+def test_words_that_are_no_command_are_one_line(tmp_path, monkeypatch, capsys, words):
+    from flows.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = main(words.split())
+    except SystemExit as end:
+        code = end.code
+    assert code == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_the_system_refuses_is_one_line_with_the_file(monkeypatch, capsys):
+    import flows.cli
+
+    def full(_options):
+        raise OSError(28, "No space left on device", "out/maps/a.tif")
+
+    monkeypatch.setitem(flows.cli._COMMANDS, "methods", full)
+    assert flows.cli.main(["methods"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "out/maps/a.tif: No space left on device" in line
+    assert "defect" not in line
