@@ -73,9 +73,10 @@ def _picture(context: Context, panels: dict[str, list[GroupRow]]) -> Picture:
         lines = [Row(clean(f"{g}: {level}"), figures.get((g, level), Figure())) for g, level in names]
         drawn.append(Panel("\n".join(clean(part) for part in title.split("\n")), lines))
     intervals(path, drawn, main="subgroup, 95 % interval")
+    titles = ", ".join(" ".join(title.split()) for title in panels)
     return Picture(
         relative,
-        alt=f"{', '.join(' '.join(title.split()) for title in panels)} in every subgroup with its 95 % interval. All numbers are in the tables.",
+        alt=f"{titles} in every subgroup with its 95 % interval. All numbers are in the tables.",
         caption="Every subgroup that is large enough, with its 95 % interval by patient; for maps the lift "
         "of relevance on the marks (log₂). All numbers are in the tables.",
     )

@@ -1,0 +1,94 @@
+"""Twins are made once, taken up again, and never change the model or stand in for a degenerate one."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from pipeline.cohort import Case
+from pipeline.findings_agreement import drop_zero_maps
+from pipeline.models.opening import OpenedModel
+from pipeline.protocol import Protocol
+from pipeline.record_experts import TwinRow
+from pipeline.twins import twin_methods, twins_of
+
+
+def protocol(**more):
+    content = {
+        "schema": "relevance-audit-protocol/1",
+        "modality": "fundus",
+        "model": "m.pt",
+        "cohort": "c.csv",
+        "target": 1,
+        "methods": ["gradient", "smooth_grad", "grad_cam", "lrp", "occlusion"],
+        "disease": "diabetic_retinopathy",
+        "criteria": [],
+        "seed": 4,
+    }
+    return Protocol.model_validate(content | more)
+
+
+@pytest.fixture
+def opened(tmp_path):
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 2),
+    )
+    return OpenedModel(network.eval(), None, "0" * 64, tmp_path)
+
+
+@pytest.fixture
+def cases(tmp_path):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    made = []
+    for number in range(5):
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(rng.integers(0, 40 + 40 * number, (24, 24, 3), dtype=np.uint8)).save(path)
+        made.append(Case(str(number), str(number), path))
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    return [*made, Case("broken", "broken", tmp_path / "broken.png")]
+
+
+def test_methods_of_the_gradient_cam_and_lrp_families_unless_the_protocol_asks_for_more():
+    assert [m.name for m in twin_methods(protocol())] == ["gradient", "grad_cam", "lrp"]
+    asked = protocol(twins={"methods": ["occlusion"]})
+    assert [m.name for m in twin_methods(asked)] == ["occlusion"]
+
+
+def test_a_run_that_goes_on_has_the_same_twins_and_the_model_stays_as_it_was(opened, cases, tmp_path):
+    before = {name: value.clone() for name, value in opened.module.state_dict().items()}
+    first = twins_of(opened, protocol(), cases, tmp_path / "out")
+    assert [row.name for row in first.rows] == ["twin-1", "twin-2", "twin-3"]
+    assert all(row.images == 5 and not row.degenerate for row in first.rows)
+    again = twins_of(opened, protocol(), [], tmp_path / "out")  # no image is read again
+    assert again.rows == first.rows
+    x = torch.rand(2, 3, 24, 24)
+    for name, twin in first.modules.items():
+        assert torch.equal(twin(x), again.modules[name](x))
+        assert not torch.allclose(twin(x), opened.module(x))
+    assert all(torch.equal(value, before[name]) for name, value in opened.module.state_dict().items())
+    other = twins_of(opened, protocol(seed=5), cases, tmp_path / "out")
+    assert not torch.equal(other.modules["twin-1"](x), first.modules["twin-1"](x))
+
+
+def test_a_twin_that_cannot_be_calibrated_is_a_row_that_says_why(opened, tmp_path):
+    made = twins_of(opened, protocol(twins={"random": 1}), [], tmp_path / "out")
+    assert made.modules == {}
+    assert "images" in made.rows[0].degenerate
+
+
+def test_a_method_whose_twin_maps_are_empty_is_not_compared_with():
+    rows = [("twin-1:grad_cam", "zero_map", 1.0), ("twin-1:grad_cam", "auprc", 0.1)]
+    rows += [("twin-1:lrp", "zero_map", 0.0), ("twin-1:lrp", "auprc", 0.2), ("grad_cam", "auprc", 0.3)]
+    table = pd.DataFrame(rows, columns=["method", "metric", "value"])
+    kept, (twin,) = drop_zero_maps(table, [TwinRow(name="twin-1", kind="random weights")])
+    assert set(kept.method) == {"twin-1:lrp", "grad_cam"}
+    assert twin.zero_maps == {"grad_cam": 1.0, "lrp": 0.0}
