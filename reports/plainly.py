@@ -34,9 +34,7 @@ def _sentence(row: Agreement) -> str:
     place = "the regions expected for the disease" if row.lesion == "expected_regions" else plain(row.lesion)
     judged = {n: d for n, d in row.differences.items() if d.low is not None and d.high is not None}
     if not judged:
-        return (
-            f"{name}: too few patients (n = {row.figure.n}) to say whether it does better than chance maps."
-        )
+        return f"{name}: too few patients (n = {row.figure.n}) to say whether it does better than a null map or a twin."
     beaten = [n for n, d in judged.items() if (d.low or 0) > 0 and row.p_values.get(n, 1) < SURE]
     below = [n for n, d in judged.items() if (d.high or 0) < 0 and row.p_values.get(n, 1) < SURE]
     open_ = [n for n in judged if n not in beaten and n not in below]
@@ -50,9 +48,11 @@ def _sentence(row: Agreement) -> str:
     if below:
         parts.append(f"puts less there than {_names(below)}")
     hardest = min(judged, key=lambda n: judged[n].low or 0.0)
-    return (
-        f"{name} {', but '.join(parts)} (hardest: {null(hardest).title.lower()}, {times(judged[hardest])})."
-    )
+    return f"{name} {_joined(parts)} (hardest: {null(hardest).title.lower()}, {times(judged[hardest])})."
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])}, and {parts[-1]}"
 
 
 def _every(names: Sequence[str]) -> str:
