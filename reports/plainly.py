@@ -34,7 +34,8 @@ def _sentence(row: Agreement) -> str:
     place = "the regions expected for the disease" if row.lesion == "expected_regions" else plain(row.lesion)
     judged = {n: d for n, d in row.differences.items() if d.low is not None and d.high is not None}
     if not judged:
-        return f"{name}: too few patients (n = {row.figure.n}) to say whether it does better than a null map or a twin."
+        few = f"too few patients (n = {row.figure.n})"
+        return f"{name}: {few} to say whether it does better than a null map or a twin."
     beaten = [n for n, d in judged.items() if (d.low or 0) > 0 and row.p_values.get(n, 1) < SURE]
     below = [n for n, d in judged.items() if (d.high or 0) < 0 and row.p_values.get(n, 1) < SURE]
     open_ = [n for n in judged if n not in beaten and n not in below]
