@@ -78,6 +78,7 @@ def attribute(
         labels if labels is None or alike else labels[which],
         output,
     )
+    first.hand_over(question)
     answer: Answer = card.compute(question, **settings)
     values = answer.values.detach().to(device=images.device, dtype=images.dtype)
     region_scores, present = _region_scores(answer, values, question.regions)

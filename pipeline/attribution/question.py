@@ -72,6 +72,11 @@ class Question:
         except ModelError:
             return False
 
+    def hand_over(self, other: Question) -> None:
+        """Spare another question about the same model a capture of its own (the batch size is free)."""
+        known = {name: vars(self)[name] for name in ("graph", "capturable") if name in vars(self)}
+        vars(other).update(known)
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits of any images, shape (n, model outputs), without gradients."""
         if self.capturable:

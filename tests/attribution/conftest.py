@@ -129,14 +129,14 @@ def build(name: str) -> Network:
 
 
 def _monai(kind: str, dims: int, *, full: bool) -> nn.Module:
-    """MONAI's networks; unless `full`, with few channels, which changes nothing of their structure."""
-    from monai.networks.nets import DenseNet, EfficientNetBN, ResNet, SENet
+    """MONAI's networks; unless `full`, with few channels and blocks of every kind."""
+    from monai.networks.nets import DenseNet, EfficientNet, EfficientNetBN, ResNet, SENet
 
     channels = 1 if dims == 3 else 3
     if kind.startswith("resnet"):
         return ResNet(
             "bottleneck" if kind == "resnet50" else "basic",
-            [3, 4, 6, 3] if kind == "resnet50" else [2, 2, 2, 2],
+            ([3, 4, 6, 3] if full else [1, 2, 2, 1]) if kind == "resnet50" else [2, 2, 2, 2],
             [64, 128, 256, 512] if full else [4, 8, 12, 16],
             spatial_dims=dims,
             n_input_channels=channels,
@@ -145,7 +145,7 @@ def _monai(kind: str, dims: int, *, full: bool) -> nn.Module:
             shortcut_type="A" if kind.endswith("A") else "B",
         )
     if kind == "densenet121":
-        width = {} if full else {"init_features": 8, "growth_rate": 4, "bn_size": 2}
+        width = {} if full else dict(_THIN_DENSE)
         return DenseNet(spatial_dims=dims, in_channels=channels, out_channels=3, **width)
     if kind == "seresnet50":
         layers = (3, 4, 6, 3) if full else (1, 1, 1, 1)
@@ -162,10 +162,30 @@ def _monai(kind: str, dims: int, *, full: bool) -> nn.Module:
             downsample_kernel_size=1,
             num_classes=3,
         )
-    return EfficientNetBN(
-        "efficientnet-b0", spatial_dims=dims, in_channels=channels, num_classes=3, pretrained=False
+    if full:
+        return EfficientNetBN(
+            "efficientnet-b0", spatial_dims=dims, in_channels=channels, num_classes=3, pretrained=False
+        )
+    return EfficientNet(
+        _BLOCKS_OF_B0,
+        spatial_dims=dims,
+        in_channels=channels,
+        num_classes=3,
+        width_coefficient=0.25,
+        depth_coefficient=0.5,
     )
 
+
+_THIN_DENSE = {"init_features": 8, "growth_rate": 4, "bn_size": 2, "block_config": (2, 3, 3, 2)}
+_BLOCKS_OF_B0 = [
+    "r1_k3_s11_e1_i32_o16_se0.25",
+    "r2_k3_s22_e6_i16_o24_se0.25",
+    "r2_k5_s22_e6_i24_o40_se0.25",
+    "r3_k3_s22_e6_i40_o80_se0.25",
+    "r3_k5_s11_e6_i80_o112_se0.25",
+    "r4_k5_s22_e6_i112_o192_se0.25",
+    "r1_k3_s11_e6_i192_o320_se0.25",
+]
 
 _MONAI = ("resnet18", "resnet18A", "resnet50", "densenet121", "seresnet50", "efficientnet")
 NAMES = (

@@ -239,8 +239,9 @@ def built(name: str, dims: int) -> nn.Module:
     return build(name, {**plain, **extra, "num_classes": 3})
 
 
-QUICK = [("vgg", 2), ("rieke", 3), ("monai_resnet18", 3), ("monai_densenet121", 2), ("monai_efficientnet", 2)]
+QUICK = [("vgg", 2), ("rieke", 3)]
 SLOW = [
+    *(("monai_resnet18", 3), ("monai_densenet121", 2), ("monai_efficientnet", 2)),
     *(("monai_resnet18", 2), ("monai_resnet50", 2), ("monai_resnet50", 3), ("monai_densenet121", 3)),
     *(("monai_seresnet50", 2), ("monai_seresnet50", 3), ("monai_efficientnet", 3)),
 ]

@@ -16,6 +16,7 @@ from pipeline.models.graph import capture
 
 SMALLEST = 1e-9
 """A pre-activation nearer to 0 than this makes the law's two sides choose freely: rejected, and counted."""
+ENOUGH = 200
 counted: Counter[str] = Counter()
 BLOCKS = (
     "conv",
@@ -98,14 +99,16 @@ def randomise(model: nn.Module) -> None:
                 value.copy_(torch.randn_like(value) / fan**0.5)
 
 
-@settings(max_examples=260, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
 @given(
     dims=st.sampled_from((2, 3)),
-    blocks=st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=5),
+    blocks=st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=4),
     seed=st.integers(0, 2**31),
     flatten=st.booleans(),
 )
 def check(dims: int, blocks: list[str], seed: int, flatten: bool) -> None:
+    if counted["checked"] >= ENOUGH:  # what is drawn beyond makes up for rejections
+        return
     model = Drawn(dims, blocks, seed, flatten=flatten).double()
     images = torch.randn(2, 2, *(6,) * dims, dtype=torch.float64)
     with torch.no_grad():
@@ -130,4 +133,4 @@ def check(dims: int, blocks: list[str], seed: int, flatten: bool) -> None:
 def test_epsilon_is_input_times_gradient_on_random_networks() -> None:
     counted.clear()
     check()
-    assert counted["checked"] >= 200, counted
+    assert counted["checked"] >= ENOUGH, counted

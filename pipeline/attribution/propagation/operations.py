@@ -14,7 +14,7 @@ import torch
 from pipeline.attribution.propagation.accounts import per_image, ratio
 from pipeline.errors import UnsupportedOperationError
 from pipeline.models.graph.kinds import ACTIVATIONS, GATES, MOVEMENT
-from pipeline.models.graph.layout import fast_layout
+from pipeline.models.graph.layout import fast_format, fast_layout
 from pipeline.models.graph.operation import Operation, Ref, resolve
 
 Shares = Iterator[tuple[str, torch.Tensor]]
@@ -222,7 +222,11 @@ def _max_pool(walk: Walk, op: Operation, relevance: torch.Tensor) -> Shares:
     """Winner takes all: the first index of the largest value in a window."""
     name = _only_input(walk, op)
     relevance = fast_layout(relevance)
-    empty = fast_layout(relevance.new_empty(walk.shapes[name]))
+    layout = fast_format(relevance)
+    if layout is torch.preserve_format:
+        layout = torch.contiguous_format
+    size, dtype, device = walk.shapes[name], relevance.dtype, relevance.device
+    empty = torch.empty(size, dtype=dtype, device=device, memory_format=layout)
     indices = walk.values.pop(f"{op.name}:1")
     dims = relevance.ndim - 2
     if op.kind == "adaptive_max_pool":
