@@ -18,6 +18,7 @@ JACOBIAN_RANGE = (0.08, 6.0)  # 1st and 99th percentile in the brain
 STRETCH_RANGE = (0.6, 1.8)  # of the affine, along its principal axes
 MAX_ANISOTROPY = 1.5
 MIN_CONTRAST = 0.03  # between tissues, as a share of white matter
+MIN_LITRES = 0.7  # of the patient's brain: half a head is not stretched into a whole one
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Quality:
         1st and 99th percentile of the deformation's Jacobian determinant in the brain.
     stretch : tuple of float
         Smallest and largest stretch of the affine; negative where it mirrors.
+    litres : float
+        Volume of the patient's brain.
     lost : tuple of str
         Regions of which less than half came out.
     """
@@ -54,12 +57,15 @@ class Quality:
     folded: float
     jacobian: tuple[float, float]
     stretch: tuple[float, float]
+    litres: float
     lost: tuple[str, ...] = ()
 
     @property
     def reasons(self) -> tuple[str, ...]:
         """What fails, one clause each; empty when the registration may be used."""
         found = []
+        if self.litres < MIN_LITRES:
+            found.append(f"its brain has {self.litres:.2f} l, below {MIN_LITRES} l: part of it is missing")
         if self.brain < MIN_BRAIN_DICE:
             found.append(
                 f"its brain overlaps the template's by {self.brain:.2f} Dice, below {MIN_BRAIN_DICE}"
@@ -133,6 +139,7 @@ def judge(patient: WorkingImage, registration: Registration, lost: tuple[str, ..
         folded=float((jacobian <= 0).mean()),
         jacobian=(float(np.percentile(jacobian, 1)), float(np.percentile(jacobian, 99))),
         stretch=(sign * float(singular.min()), float(singular.max())),
+        litres=float(patient.brain.sum()) * abs(float(np.linalg.det(patient.affine[:3, :3]))) / 1e6,
         lost=lost,
     )
 

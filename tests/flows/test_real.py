@@ -8,6 +8,7 @@ import yaml
 
 from flows.audit import audit_cohort, finish
 from pipeline.case import audit_case
+from pipeline.images import read_volume, write_volume
 from pipeline.protocol import load_protocol
 from pipeline.record import read_arrays, read_record
 from pipeline.setup import set_up
@@ -76,18 +77,23 @@ def test_a_real_photograph_is_measured_against_its_masks_at_native_pixels(data, 
     assert figure.value == pytest.approx(share, rel=2e-3)
 
 
-def test_a_real_brain_that_does_not_fit_the_template_gets_no_region_method_and_the_report_says_so(
-    data, tmp_path
-):
+def test_a_real_brain_is_registered_half_of_it_is_refused_and_the_report_says_so(data, tmp_path):
     patient = data / "brain/ms_lesions/patient07"
-    row = {
-        "case": "p07",
-        "image": str(patient / "patient07_T1.nii.gz"),
-        "marks_ms_lesions": str(patient / "patient07_GT.nii.gz"),
-    }
+    whole = read_volume(patient / "patient07_T1.nii.gz")
+    half = whole.data.copy()
+    half[:, half.shape[1] // 2 :] = 0
+    write_volume(tmp_path / "half.nii.gz", half, whole.affine)
+    rows = [
+        {
+            "case": "whole",
+            "image": str(patient / "patient07_T1.nii.gz"),
+            "marks_ms_lesions": str(patient / "patient07_GT.nii.gz"),
+        },
+        {"case": "half", "image": str(tmp_path / "half.nii.gz")},
+    ]
     _, out = audit(
         tmp_path,
-        [row],
+        rows,
         modality="mri",
         model="alzheimer",
         methods=["gradient", "region_occlusion"],
@@ -95,8 +101,10 @@ def test_a_real_brain_that_does_not_fit_the_template_gets_no_region_method_and_t
         disease="alzheimer",
     )
     record = read_record(out)
-    assert [e.stage for e in record.errors] == ["region_occlusion"]
-    assert any("not registered" in note for note in record.cases[0].notes)
+    assert [(e.case, e.stage) for e in record.errors] == [("half", "region_occlusion")]
+    registered = {row.case: row.regions_registered for row in record.cases}
+    assert registered == {"whole": True, "half": False}
+    assert "not registered" in " ".join(next(row.notes for row in record.cases if row.case == "half"))
     assert "phantom" in record.model.trained_on
     finish(out)
     from pypdf import PdfReader
