@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import statistics
 import sys
 import time
@@ -251,6 +252,23 @@ def measure(name: str, rounds: int) -> list[tuple[str, float, float, float, str]
     return rows
 
 
+def judged(image: torch.Tensor, rows: list[tuple[str, float, float, float, str]]) -> list[str]:
+    """One line a target: met or missed."""
+    to_f = {who: f for who, _, f, _, remark in rows if not remark}
+    to_fb = {who: fb for who, _, _, fb, remark in rows if not remark}
+    lrp, zennits = "lrp ε⁺-flat", "zennit lrp ε⁺-flat"
+    limit = 1.0 if image.ndim == 5 else 1.2
+    checks = [(f"{lrp} ≤ {limit} FB", to_fb[lrp], to_fb[lrp] <= limit)]
+    checks += [
+        (f"{who} ≤ 1.05 FB", to_fb[who], to_fb[who] <= 1.05) for who in ("gradient", "guided_backprop")
+    ]
+    checks += [("grad_cam ≤ 1.1 F", to_f["grad_cam"], to_f["grad_cam"] <= 1.1)]
+    if zennits in to_f:
+        times = to_f[zennits] / to_f[lrp]
+        checks += [(f"{lrp} at least twice as fast as zennit", times, times >= 2)]
+    return [f"- {what}: {found:.2f}, {'met' if met else '**missed**'}" for what, found, met in checks]
+
+
 def versions() -> str:
     found = []
     for package in ("torch", "monai", "captum", "zennit", "torchcam"):
@@ -270,17 +288,20 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    setting = f"{versions()}; {chosen.threads} thread(s), median of {chosen.rounds} rounds, CPU."
+    load = ", ".join(f"{v:.1f}" for v in os.getloadavg())
+    setting = f"{versions()}; {chosen.threads} thread(s), median of {chosen.rounds} rounds, CPU with"
+    setting += f" {os.cpu_count()} cores, load at the start {load} (other work ran beside it)."
     out = ["# Attribution: time", "", __doc__.split("\n\n", 2)[2].strip(), "", setting, ""]
     for name in chosen.only:
         _, image = networks()[name]()
         out += [f"## {name}, image {tuple(image.shape)}", ""]
         out += ["| who | first call, s | ÷ F | ÷ FB | |", "|---|---|---|---|---|"]
-        for who, first, to_f, to_fb, remark in measure(name, chosen.rounds):
+        rows = measure(name, chosen.rounds)
+        for who, first, to_f, to_fb, remark in rows:
             cells = ("–", "–", "–") if remark else (f"{first:.2f}", f"{to_f:.2f}", f"{to_fb:.2f}")
             out.append(f"| {who} | {' | '.join(cells)} | {remark} |")
             print(out[-1], flush=True)
-        out.append("")
+        out += ["", *judged(image, rows), ""]
     text = "\n".join(out)
     if chosen.write:
         Path(__file__).with_suffix(".md").write_text(text, encoding="utf-8")
