@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,6 +85,10 @@ def explain(
         regions=labels,
         **chosen,
     )
+    if not bool(relevance.values.isfinite().all() and relevance.scores.isfinite().all()):
+        raise MethodError(
+            f"{image.name}: the map or the logits are not finite", "check the weights and the options"
+        )
     scores = relevance.scores[0]
     classes = opened.card.classes if opened.card else [f"class {i}" for i in range(len(scores))]
     files = {}
@@ -119,7 +124,7 @@ def explain(
         "sign": "positive speaks for the class",
         "notes": notes,
     }
-    write_text(out / "explain.json", json.dumps(content, indent=1) + "\n")
+    write_text(out / "explain.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
     return [*notes, *(f"Map: {out / name}" for name in files), f"Numbers: {out / 'explain.json'}"]
 
 
@@ -226,4 +231,5 @@ def _number(values: Any, n: int) -> float | None:
 def _regions(relevance: Relevance, n: int) -> dict[int, float] | None:
     if relevance.region_scores is None:
         return None
-    return dict(zip(relevance.region_labels, relevance.region_scores[n].tolist(), strict=True))
+    scores = relevance.region_scores[n].tolist()  # not a number: the image lacks the region
+    return {k: s for k, s in zip(relevance.region_labels, scores, strict=True) if not math.isnan(s)}

@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from pipeline.errors import ProtocolError
 
@@ -50,8 +59,8 @@ class Criterion(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    at_least: float | None = None
-    at_most: float | None = None
+    at_least: float | None = Field(default=None, allow_inf_nan=False)
+    at_most: float | None = Field(default=None, allow_inf_nan=False)
     method: str | None = None
     reason: str = ""
 
@@ -154,7 +163,7 @@ class Protocol(BaseModel):
     modality: Literal["mri", "fundus"]
     model: str
     cohort: str | dict[Literal["idrid"], str]
-    target: int | str
+    target: StrictInt | StrictStr
     methods: tuple[Method, ...] = Field(min_length=1)
     atlas: str | None = None
     use: Literal["any", "commercial"] = "any"
@@ -210,7 +219,7 @@ def load_protocol(path: Path | str) -> Protocol:
         raise ProtocolError(f"{path}: protocol not found", "name an existing YAML file")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(
             f"{path.name}: not readable as YAML ({' '.join(str(error).split())[:160]})"
         ) from error

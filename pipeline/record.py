@@ -377,8 +377,8 @@ def verify(folder: Path) -> list[str]:
     if not path.is_file():
         raise RecordError(f"{folder}: no manifest.json in it", "name the directory of a finished audit")
     try:
-        files: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))["files"]
-    except (ValueError, KeyError, TypeError) as error:
+        files: dict[str, str] = dict(json.loads(path.read_text(encoding="utf-8"))["files"].items())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecordError(f"{path}: not a manifest", "run the audit again") from error
     found = {
         p.relative_to(folder).as_posix()
@@ -388,8 +388,10 @@ def verify(folder: Path) -> list[str]:
     lines = [f"{name}: missing" for name in sorted(set(files) - found)]
     lines += [f"{name}: added since the run" for name in sorted(found - set(files))]
     lines += [f"{n}: changed" for n in sorted(found & set(files)) if sha256_of(folder / n) != files[n]]
-    return lines
+    return lines + sorted(f"{p.relative_to(folder)}: is a link" for p in folder.rglob("*") if p.is_symlink())
 
 
 def _is_scratch(relative: Path) -> bool:
-    return any(part.startswith(".") for part in relative.parts)
+    """Whether a path is Prefect's, the lock's, or what a killed run left half written."""
+    kept = (".prefect", ".lock", ".registrations", ".report-")
+    return relative.parts[0].startswith(kept) or relative.name.startswith(".part-")

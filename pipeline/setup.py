@@ -80,6 +80,10 @@ def _check_names(protocol: Protocol) -> None:
             check_options(METHODS[method.name], method.options)
         except AuditError as error:
             mistakes.append(str(error))
+        if method.name == "mace":
+            mistakes.append(
+                "mace needs a fitted state, which no protocol can give: call attribute from Python"
+            )
         if method.name == "region_occlusion" and protocol.atlas is None:
             mistakes.append("region_occlusion needs regions: name an atlas (photographs: ETDRS)")
     mistakes += _check_twins(protocol)

@@ -64,3 +64,11 @@ def test_no_file_no_yaml_no_table(tmp_path):
         (tmp_path / "bad.yaml").write_text(text)
         with pytest.raises(ProtocolError, match=r"bad\.yaml"):
             load_protocol(tmp_path / "bad.yaml")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"target": True}, {"criteria": [{"name": "skill_auc", "at_least": float("nan")}]}]
+)
+def test_what_only_looks_like_a_number_is_refused(tmp_path, changes):
+    with pytest.raises(ProtocolError, match=r"p\.yaml"):
+        load_protocol(write(tmp_path, **changes))
