@@ -181,10 +181,14 @@ def monai(model: nn.Module, image: torch.Tensor) -> Contestants:
     from monai.visualize import GradCAM, GuidedBackpropGrad, VanillaGrad
 
     layer = last_activation(model)[0]
+
+    def point() -> torch.Tensor:  # its hooks need a gradient somewhere, and the parameters are frozen
+        return image.clone().requires_grad_()
+
     return {
         "MONAI gradient": lambda: VanillaGrad(model)(image.clone(), index=1),
         "MONAI guided_backprop": lambda: GuidedBackpropGrad(model)(image.clone(), index=1),
-        "MONAI grad_cam": lambda: GradCAM(nn_module=model, target_layers=layer)(x=image, class_idx=1),
+        "MONAI grad_cam": lambda: GradCAM(nn_module=model, target_layers=layer)(x=point(), class_idx=1),
     }
 
 
