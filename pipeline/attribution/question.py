@@ -74,7 +74,9 @@ class Question:
 
     def hand_over(self, other: Question) -> None:
         """Spare another question about the same model a capture of its own (the batch size is free)."""
-        known: dict[str, Any] = {name: vars(self)[name] for name in ("graph", "capturable") if name in vars(self)}
+        known: dict[str, Any] = {
+            name: vars(self)[name] for name in ("graph", "capturable") if name in vars(self)
+        }
         vars(other).update(known)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
