@@ -53,7 +53,7 @@ def test_training_learns_what_can_be_learnt_and_repeats_exactly():
     images = rng.normal(1, 0.05, (16, 16, 16, 16)).astype(np.float16)
     images[labels == 1, 5:11, 5:11, 5:11] -= np.float16(0.8)
     cases = Cases(images, labels, labels.astype(float))
-    one, two = (fit(cases, labels, 3, "test", epochs=8) for _ in range(2))
+    one, two = (fit(cases, labels, 3, "test", epochs=24) for _ in range(2))
     margins = [np.diff(predict(model, images), axis=1)[:, 0] for model in (one, two)]
     np.testing.assert_array_equal(margins[0], margins[1])
     assert ((margins[0] > 0) == labels).mean() >= 0.9
