@@ -28,15 +28,15 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from pipeline.comparison import auc_interval
-from pipeline.finding_interventions import find_in_interventions
-from pipeline.intervene_cases import Member, Score
+from pipeline.findings.interventions import find_in_interventions
 from pipeline.models.architectures.rieke import RiekeGAP
 from pipeline.models.card import Preprocessing
 from pipeline.models.prepare_mri import prepare_mri
 from pipeline.phantoms.brain import brain_phantom
 from pipeline.protocol import load_protocol
-from pipeline.record import Figure
-from pipeline.record_interventions import Interventions
+from pipeline.record.interventions import Interventions
+from pipeline.record.schema import Figure
+from pipeline.stages.intervene_cases import Member, Score
 from pipeline.verdict import FINDINGS, Found, decide, judge
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -184,10 +184,10 @@ def reliance(fault: str, strength: float, score: Score, seed: int) -> float:
 def audit(model: nn.Module, fault: str, strength: float, seed: int) -> tuple[Interventions, list, Figure]:
     """Audit the model on a cohort that contains the cue as its training data did."""
     from atlases import load_atlas
-    from pipeline import intervene
     from pipeline.anatomy.brain import regions_of
     from pipeline.images import Volume
     from pipeline.interventions import Subject
+    from pipeline.stages import intervene
 
     protocol = load_protocol(ROOT / "flows" / "protocols" / "brain.yaml").model_copy(update={"seed": seed})
     atlas = load_atlas("AAL")

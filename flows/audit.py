@@ -19,10 +19,10 @@ from pipeline.protocol import load_protocol
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from pipeline.audit import Audit
     from pipeline.cohort import Case, Cohort
-    from pipeline.record import AuditRecord, CaseResult, ErrorRow, Verdict
-    from pipeline.record_interventions import Interventions
+    from pipeline.record.interventions import Interventions
+    from pipeline.record.schema import AuditRecord, CaseResult, ErrorRow, Verdict
+    from pipeline.stages.audit import Audit
 
     RunCase = Callable[[Case], CaseResult]
     RunInterventions = Callable[[list[CaseResult]], Interventions]
@@ -43,14 +43,14 @@ def run_audit(protocol: Path, out: Path, home: Path | None = None) -> Verdict:
 
     Returns
     -------
-    pipeline.record.Verdict
+    pipeline.record.schema.Verdict
 
     Raises
     ------
     pipeline.errors.AuditError
         If the protocol cannot be run, or another run is writing into `out`.
     """
-    from pipeline.setup import set_up
+    from pipeline.stages.setup import set_up
 
     set_up(load_protocol(protocol), out)  # refuse before anything is made
     with _only_one(out):
@@ -60,14 +60,14 @@ def run_audit(protocol: Path, out: Path, home: Path | None = None) -> Verdict:
 
         sweep_killed_runs(str(out.resolve()))
         audit_flow(str(protocol.resolve()), str(out.resolve()))
-    from pipeline.record import read_record
+    from pipeline.record.schema import read_record
 
     return read_record(out).verdict
 
 
 def render_again(folder: Path) -> Path:
     """Render the report of an audit directory again and renew the report's hash in its manifest."""
-    from pipeline.record import read_record, verify
+    from pipeline.record.schema import read_record, verify
     from reports import render_report
 
     record = read_record(folder)
@@ -86,7 +86,7 @@ def audit_cohort(
 
     Parameters
     ----------
-    audit : pipeline.audit.Audit
+    audit : pipeline.stages.audit.Audit
     cohort : pipeline.cohort.Cohort
     run_case : callable
         From a case to its result; raises what went wrong.
@@ -95,10 +95,10 @@ def audit_cohort(
 
     Returns
     -------
-    pipeline.record.AuditRecord
+    pipeline.record.schema.AuditRecord
     """
     from pipeline.case import finished_case
-    from pipeline.conclusion import conclude, tidy
+    from pipeline.findings.conclusion import conclude, tidy
 
     begin, started = time.perf_counter(), _now()
     results: dict[str, CaseResult] = {}
@@ -133,7 +133,7 @@ def audit_cohort(
 
 def finish(folder: Path) -> None:
     """Render the report and write the manifest."""
-    from pipeline.record import read_record
+    from pipeline.record.schema import read_record
     from reports import render_report
 
     render_report(folder)
@@ -145,7 +145,7 @@ def _check_and_run(
 ) -> list[ErrorRow]:
     """Do one case; return what went wrong (its result goes into `results`)."""
     from pipeline.cohort import check_case
-    from pipeline.record import ErrorRow
+    from pipeline.record.schema import ErrorRow
 
     problems = check_case(case, audit.protocol.modality, audit.classes)
     if problems:
@@ -164,7 +164,7 @@ def _intervene(
     results: list[CaseResult], run: RunInterventions | None, errors: list[ErrorRow]
 ) -> Interventions | None:
     """Intervene on the cohort; what goes wrong becomes an error row, and the cases' findings stay."""
-    from pipeline.record import ErrorRow
+    from pipeline.record.schema import ErrorRow
 
     if run is None or not results:
         return None
@@ -179,7 +179,7 @@ def _intervene(
 
 
 def _write_manifest(folder: Path, record: AuditRecord) -> None:
-    from pipeline.record import write_manifest
+    from pipeline.record.schema import write_manifest
 
     write_manifest(folder, record.provenance.inputs, record.model.sha256, record.provenance.versions)
 

@@ -26,7 +26,7 @@ def check_protocol(path: Path) -> list[str]:
     pipeline.errors.AuditError
         If the protocol could not run at all.
     """
-    from pipeline.setup import check_cases, set_up
+    from pipeline.stages.setup import check_cases, set_up
 
     audit, cohort = set_up(load_protocol(path), Path())
     return [str(problem) for problem in check_cases(audit, cohort)]

@@ -165,7 +165,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from pipeline.record import verify
+    from pipeline.record.schema import verify
 
     lines = verify(options.folder)
     for line in lines:

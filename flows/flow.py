@@ -18,11 +18,11 @@ from flows.audit import audit_cohort, finish
 from pipeline.case import audit_case
 from pipeline.cohort import Case
 from pipeline.errors import AuditError
-from pipeline.intervene import intervene
 from pipeline.protocol import load_protocol
-from pipeline.record import CaseResult
-from pipeline.record_interventions import Interventions
-from pipeline.setup import set_up
+from pipeline.record.interventions import Interventions
+from pipeline.record.schema import CaseResult
+from pipeline.stages.intervene import intervene
+from pipeline.stages.setup import set_up
 
 
 @flow(name="relevance-audit", persist_result=False, validate_parameters=False)

@@ -29,7 +29,7 @@ def serve_protocol(protocol: Path, cron: str, root: Path) -> None:
     """
     from pydantic import ValidationError
 
-    from pipeline.setup import set_up
+    from pipeline.stages.setup import set_up
 
     refuse_no_folder(root)
     set_up(load_protocol(protocol), root)

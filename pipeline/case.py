@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from pipeline.audit import Audit
 from pipeline.cohort import Case
 from pipeline.files import sha256_of, write_text
 from pipeline.images import Photograph, Volume, read_mask, read_photograph, read_volume
-from pipeline.measuring import CaseWork
 from pipeline.models.prepared import Prepared
-from pipeline.record import CaseResult, CaseRow, write_arrays
+from pipeline.record.schema import CaseResult, CaseRow, write_arrays
+from pipeline.stages.audit import Audit
+from pipeline.stages.measuring import CaseWork
 
 if TYPE_CHECKING:
     from pipeline.anatomy.brain import Regions

@@ -13,7 +13,7 @@ from typing import Literal
 
 from pipeline.errors import ProtocolError
 from pipeline.protocol import Criterion
-from pipeline.record import CriterionResult, Figure, Verdict
+from pipeline.record.schema import CriterionResult, Figure, Verdict
 
 Stage = Literal["skill", "covariates", "interventions", "agreement", "maps"]
 STAGES: tuple[Stage, ...] = ("skill", "covariates", "interventions", "agreement", "maps")
@@ -120,7 +120,7 @@ class Found:
 
     Attributes
     ----------
-    figure : pipeline.record.Figure
+    figure : pipeline.record.schema.Figure
     null : float or None
         What chance or the null reaches.
     detail : str

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.record import AuditRecord, read_arrays
+from pipeline.record.schema import AuditRecord, read_arrays
 
 if TYPE_CHECKING:
     import pandas as pd

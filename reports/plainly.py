@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.record import Agreement, Figure
-from pipeline.record_experts import GroupRow, LesionFinding
+from pipeline.record.experts import GroupRow, LesionFinding
+from pipeline.record.schema import Agreement, Figure
 from reports.glossary import method, metric, metric_key, null
 from reports.words import number, plain, plural
 

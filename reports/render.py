@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import RecordError
 from pipeline.files import whole_file
-from pipeline.record import AuditRecord, read_record
+from pipeline.record.schema import AuditRecord, read_record
 from reports.blocks import Section, as_data
 from reports.context import Context
 from reports.sections import SECTIONS

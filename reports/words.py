@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from pipeline.record import Figure
+from pipeline.record.schema import Figure
 
 NONE = "–"
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"

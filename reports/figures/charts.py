@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.record import Figure
+from pipeline.record.schema import Figure
 from reports.figures.canvas import ACCENT, MARKERS, SERIES, SOFT, TEXT_WIDTH, canvas, place
 from reports.words import shorten
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.record import Agreement
+from pipeline.record.schema import Agreement
 from reports.blocks import Block, Bullets, Column, Part, Picture, Section, Table, Text
 from reports.context import Context
 from reports.glossary import METRIC_ORDER, method, metric, metric_key, null
@@ -13,7 +13,7 @@ from reports.plainly import agreement_sentences
 from reports.words import clean, figure, number, p_value, plain, plural
 
 if TYPE_CHECKING:
-    from pipeline.record import Figure
+    from pipeline.record.schema import Figure
     from reports.figures.charts import Panel, Row
 
 ROWS_SHOWN = 72
@@ -204,7 +204,7 @@ def _short(name: str) -> str:
 
 
 def _row(context: Context, name: str, lesion: str, row: Agreement | None) -> Row:
-    from pipeline.record import Figure
+    from pipeline.record.schema import Figure
     from reports.figures.charts import Row
 
     title = clean(method(name).title)

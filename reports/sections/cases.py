@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from pipeline.record import AuditRecord, CaseRow
+from pipeline.record.schema import AuditRecord, CaseRow
 from reports.blocks import Bar, Block, Column, Part, Picture, Scores, Section, Table, Text
 from reports.context import Arrays, Context
 from reports.glossary import method

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.record import AuditRecord
+from pipeline.record.schema import AuditRecord
 from reports.blocks import Block, Callout, Facts, Numbers, Section, Text, Verdict
 from reports.context import Context
 from reports.glossary import skill

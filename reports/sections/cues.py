@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.record_interventions import CueRow
+from pipeline.record.interventions import CueRow
 from reports.blocks import Block, Column, Picture, Section, Table
 from reports.context import Context
 from reports.words import class_name, clean, figure

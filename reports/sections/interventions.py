@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.record import Figure
+from pipeline.record.schema import Figure
 from reports.blocks import Block, Bullets, Callout, Column, Part, Picture, Section, Table, Text
 from reports.context import Context
 from reports.words import class_name, clean, counted, figure, number, p_value, plain, plural

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.record_experts import LesionFinding
+from pipeline.record.experts import LesionFinding
 from reports.blocks import Block, Bullets, Column, Part, Picture, Section, Table, Text
 from reports.context import Context
 from reports.glossary import method, null

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.record import MethodRow
+from pipeline.record.schema import MethodRow
 from reports.blocks import Block, Column, Section, Table
 from reports.context import Context
 from reports.words import clean, duration, plain

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pipeline.record import RegionRow
+from pipeline.record.schema import RegionRow
 from reports.blocks import Block, Column, Part, Picture, Section, Table
 from reports.context import Context
 from reports.glossary import method

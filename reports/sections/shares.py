@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.record import Figure
+from pipeline.record.schema import Figure
 from reports.blocks import Block, Column, Picture, Section, Table
 from reports.context import Context
 from reports.glossary import METHODS, method, null, share

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.record import Figure
-from pipeline.record_experts import GroupRow
+from pipeline.record.experts import GroupRow
+from pipeline.record.schema import Figure
 from reports.blocks import Block, Column, Part, Picture, Section, Table, Text
 from reports.context import Context
 from reports.glossary import method, metric

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.record import CaseRow
+from pipeline.record.schema import CaseRow
 from reports.blocks import Block, Column, Section, Table, Text
 from reports.context import Context
 from reports.words import class_name, number, plural

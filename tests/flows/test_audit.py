@@ -9,7 +9,7 @@ import pytest
 from support import command, write_inputs
 
 from pipeline.files import sha256_of
-from pipeline.record import read_record
+from pipeline.record.schema import read_record
 
 
 def messages(out):
@@ -107,7 +107,7 @@ def test_a_stopped_run_goes_on_where_it_ended(tmp_path):
     from flows.audit import audit_cohort
     from pipeline.case import audit_case
     from pipeline.protocol import load_protocol
-    from pipeline.setup import set_up
+    from pipeline.stages.setup import set_up
 
     protocol = load_protocol(write_inputs(tmp_path, 3))
     audit, cohort = set_up(protocol, tmp_path / "out")

@@ -10,8 +10,8 @@ from flows.audit import audit_cohort, finish
 from pipeline.case import audit_case
 from pipeline.images import read_volume, write_volume
 from pipeline.protocol import load_protocol
-from pipeline.record import read_arrays, read_record
-from pipeline.setup import set_up
+from pipeline.record.schema import read_arrays, read_record
+from pipeline.stages.setup import set_up
 
 
 def audit(folder, rows, **protocol):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import ProtocolError
 from pipeline.protocol import Criterion
-from pipeline.record import Figure
+from pipeline.record.schema import Figure
 from pipeline.verdict import FINDINGS, Found, check_criteria, decide, judge
 
 numbers = st.floats(-5, 5)

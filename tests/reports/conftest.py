@@ -12,7 +12,7 @@ import pypdf
 import pytest
 from scipy import ndimage
 
-from pipeline.record import (
+from pipeline.record.schema import (
     Agreement,
     AuditRecord,
     CaseRow,

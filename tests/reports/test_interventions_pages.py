@@ -7,8 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.record import Figure
-from pipeline.record_interventions import (
+from pipeline.record.interventions import (
     CovariateRow,
     CueRow,
     FactorRow,
@@ -16,6 +15,7 @@ from pipeline.record_interventions import (
     Interventions,
     RemovalRow,
 )
+from pipeline.record.schema import Figure
 from reports import render_report
 
 

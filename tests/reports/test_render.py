@@ -17,7 +17,7 @@ import pypdf
 import pytest
 
 from pipeline.errors import RecordError
-from pipeline.record import Agreement, ErrorRow, Figure, RegionRow, read_record
+from pipeline.record.schema import Agreement, ErrorRow, Figure, RegionRow, read_record
 from reports import render_report
 from reports.words import class_name, clean, figure, interval, number
 

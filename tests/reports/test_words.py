@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.record import Figure
+from pipeline.record.schema import Figure
 from reports.words import BREAK, breakable, clean, duration, figure, moment, number, p_value, shorten
 
 

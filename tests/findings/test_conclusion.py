@@ -4,10 +4,10 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.conclusion import choose_pages
-from pipeline.findings import find, measurement_table, skill
+from pipeline.findings.conclusion import choose_pages
+from pipeline.findings.overview import find, measurement_table, skill
 from pipeline.protocol import Criterion
-from pipeline.record import Agreement, CaseResult, CaseRow, Figure, Measurement
+from pipeline.record.schema import Agreement, CaseResult, CaseRow, Figure, Measurement
 
 
 def row(name, label, p):

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from pipeline.cohort import Case, Cohort
-from pipeline.findings import find, measurement_table
-from pipeline.findings_agreement import agreement_rows
-from pipeline.findings_experts import expert_findings
+from pipeline.findings.agreement import agreement_rows
+from pipeline.findings.experts import expert_findings
+from pipeline.findings.overview import find, measurement_table
 from pipeline.protocol import Criterion, Protocol
-from pipeline.record import CaseResult, CaseRow, Measurement
-from pipeline.record_experts import CurveRow, DetectionRow
+from pipeline.record.experts import CurveRow, DetectionRow
+from pipeline.record.schema import CaseResult, CaseRow, Measurement
 
 SOURCES = ("{}", "null:contrast", "twin-1:{}", "twin-2:{}", "shuffled:{}")
 MEANS = dict(zip(SOURCES, (2.0, 0.5, 0.0, 1.0, 1.9), strict=True))

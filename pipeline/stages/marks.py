@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.models.prepared import Prepared
-from pipeline.record_experts import CurveRow, DetectionRow
+from pipeline.record.experts import CurveRow, DetectionRow
 
 if TYPE_CHECKING:
     from pipeline.comparison import ExpertAgreement, Localisation

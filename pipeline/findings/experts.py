@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.cohort import Cohort
-from pipeline.findings_agreement import MAIN, REGIONS
-from pipeline.measuring import NULL
+from pipeline.findings.agreement import MAIN, REGIONS
 from pipeline.protocol import Protocol
-from pipeline.record import CaseResult
-from pipeline.record_experts import ExpertFindings, GroupRow, LesionFinding, OverlapFinding, TwinRow
-from pipeline.record_parts import Figure, figure_of
+from pipeline.record.experts import ExpertFindings, GroupRow, LesionFinding, OverlapFinding, TwinRow
+from pipeline.record.parts import Figure, figure_of
+from pipeline.record.schema import CaseResult
+from pipeline.stages.measuring import NULL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +36,7 @@ def expert_findings(
     ----------
     results : sequence of CaseResult
     table : DataFrame
-        Their measurements, see `pipeline.findings.measurement_table`.
+        Their measurements, see `pipeline.findings.overview.measurement_table`.
     protocol : Protocol
     cohort : Cohort
     target : int
@@ -138,7 +138,7 @@ def _overlaps(results: Sequence[CaseResult], methods: Sequence[str]) -> list[Ove
 
 def _curve(row: object) -> OverlapCurve:
     from pipeline.comparison import Overlap, OverlapCurve
-    from pipeline.record_experts import CurveRow
+    from pipeline.record.experts import CurveRow
 
     assert isinstance(row, CurveRow)
     dice, iou, threshold = (float("nan") if v is None else v for v in row.otsu)

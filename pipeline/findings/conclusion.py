@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.audit import Audit
 from pipeline.cohort import Cohort
 from pipeline.files import whole_file, write_text
-from pipeline.findings import find, mean_figures, measurement_table, region_rows, skill
-from pipeline.findings_agreement import agreement_rows, drop_zero_maps
-from pipeline.findings_experts import expert_findings
+from pipeline.findings.agreement import agreement_rows, drop_zero_maps
+from pipeline.findings.experts import expert_findings
+from pipeline.findings.overview import find, mean_figures, measurement_table, region_rows, skill
 from pipeline.provenance import machine, peak_memory_mb, versions
-from pipeline.record import (
+from pipeline.record.interventions import Interventions
+from pipeline.record.schema import (
     Agreement,
     AuditRecord,
     CaseResult,
@@ -27,8 +27,8 @@ from pipeline.record import (
     Role,
     write_record,
 )
-from pipeline.record_interventions import Interventions
-from pipeline.twins import known_twins
+from pipeline.stages.audit import Audit
+from pipeline.stages.twins import known_twins
 from pipeline.verdict import decide, judge
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.record_parts import Figure, Part
+from pipeline.record.parts import Figure, Part
 
 
 class FactorRow(Part):

@@ -12,13 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import ValidationError
 
-from pipeline.audit import Audit
 from pipeline.cohort import Cohort
 from pipeline.errors import AuditError
 from pipeline.files import sha256_of, write_text
-from pipeline.intervene_cases import Member, Score, choose_members, own_cue
-from pipeline.record import CaseResult, Figure
-from pipeline.record_interventions import (
+from pipeline.record.interventions import (
     CovariateRow,
     CueRow,
     FactorRow,
@@ -26,6 +23,9 @@ from pipeline.record_interventions import (
     Interventions,
     RemovalRow,
 )
+from pipeline.record.schema import CaseResult, Figure
+from pipeline.stages.audit import Audit
+from pipeline.stages.intervene_cases import Member, Score, choose_members, own_cue
 
 if TYPE_CHECKING:
     from pipeline.comparison import Estimate
@@ -109,8 +109,8 @@ def _pairs(audit: Audit, members: Sequence[Member], count: int) -> list[Pair]:
 
 def _swap_factors(audit: Audit, members: Sequence[Member], score: Score, found: Interventions) -> None:
     """Share the gap between the classes out among the factors."""
-    from pipeline.intervene_cases import composition_of
     from pipeline.interventions import factor_swap, swap_pair
+    from pipeline.stages.intervene_cases import composition_of
 
     usable = [m for m in members if m.why_not_swapped == ""]
     reasons = sorted({m.why_not_swapped for m in members} - {""})
@@ -185,8 +185,8 @@ def _battery(audit: Audit, members: Sequence[Member]) -> tuple[Cue, ...]:
 def _remove(audit: Audit, members: Sequence[Member], score: Score, found: Interventions) -> None:
     """Fill the lesions of a photograph in, and the same shapes elsewhere."""
     from pipeline.comparison import mean_interval
-    from pipeline.intervene_cases import colours_of, normalised
     from pipeline.interventions.retina_factors import displaced_mask, without
+    from pipeline.stages.intervene_cases import colours_of, normalised
 
     if audit.protocol.modality != "fundus":
         return

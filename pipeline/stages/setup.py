@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pipeline.audit import Audit
 from pipeline.cohort import Case, Cohort, Problem, check_case, read_cohort
 from pipeline.errors import AuditError, ProtocolError
 from pipeline.images import read_photograph, read_volume
 from pipeline.models.opening import OpenedModel, open_model
 from pipeline.protocol import Protocol
+from pipeline.stages.audit import Audit
 from pipeline.verdict import check_criteria
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _unreadable_cues(protocol: Protocol) -> list[str]:
 
 def _check_twins(protocol: Protocol) -> list[str]:
     from pipeline.attribution import METHODS
-    from pipeline.twins import twin_methods
+    from pipeline.stages.twins import twin_methods
 
     names = [m.name for m in protocol.methods]
     mistakes = [

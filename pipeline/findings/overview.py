@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.findings_agreement import TWINS
-from pipeline.measuring import NULL
+from pipeline.findings.agreement import TWINS
 from pipeline.protocol import Criterion, Protocol
-from pipeline.record import Agreement, CaseResult, Figure, RegionRow, Role
-from pipeline.record_interventions import Interventions
-from pipeline.record_parts import figure_of
+from pipeline.record.interventions import Interventions
+from pipeline.record.parts import figure_of
+from pipeline.record.schema import Agreement, CaseResult, Figure, RegionRow, Role
+from pipeline.stages.measuring import NULL
 from pipeline.verdict import FINDINGS, Found
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def find(
 ) -> Found | None:
     """Return the number that a criterion bounds; None where it was not measured."""
     from pipeline.comparison import mean_interval
-    from pipeline.finding_interventions import find_in_interventions
+    from pipeline.findings.interventions import find_in_interventions
 
     if FINDINGS[criterion.name].stage in ("covariates", "interventions"):
         return find_in_interventions(criterion, interventions) if interventions else None

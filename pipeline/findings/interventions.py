@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.protocol import Criterion
-from pipeline.record import Figure
-from pipeline.record_interventions import Interventions
+from pipeline.record.interventions import Interventions
+from pipeline.record.schema import Figure
 from pipeline.verdict import Found
 
 

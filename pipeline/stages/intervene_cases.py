@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.audit import Audit
 from pipeline.cohort import Case, Cohort
 from pipeline.errors import AuditError
 from pipeline.images import Volume, read_mask, read_photograph, read_volume
-from pipeline.measuring import on_model_grid
-from pipeline.record import CaseResult
+from pipeline.record.schema import CaseResult
+from pipeline.stages.audit import Audit
+from pipeline.stages.measuring import on_model_grid
 
 if TYPE_CHECKING:
     import torch

@@ -9,15 +9,15 @@ import torch
 from PIL import Image
 from torch import nn
 
-from pipeline.audit import Audit
 from pipeline.cohort import Case, Cohort
-from pipeline.finding_interventions import find_in_interventions
-from pipeline.intervene import intervene
+from pipeline.findings.interventions import find_in_interventions
 from pipeline.models.card import ModelCard, Preprocessing
 from pipeline.models.opening import OpenedModel
 from pipeline.phantoms.retina import retina_phantom
 from pipeline.protocol import Criterion, CuePatch, Protocol
-from pipeline.record import CaseResult, CaseRow
+from pipeline.record.schema import CaseResult, CaseRow
+from pipeline.stages.audit import Audit
+from pipeline.stages.intervene import intervene
 from pipeline.verdict import judge
 
 SIDE, CASES = 96, 14

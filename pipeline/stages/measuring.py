@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.audit import Audit
 from pipeline.cohort import Case
 from pipeline.errors import AnatomyError, AuditError
 from pipeline.images.maps import write_map
-from pipeline.measuring_marks import Marks
 from pipeline.models.prepared import Prepared
 from pipeline.protocol import Method
-from pipeline.record import CaseRow, ErrorRow, Measurement
-from pipeline.record_experts import CurveRow, DetectionRow
-from pipeline.twins import twin_methods
+from pipeline.record.experts import CurveRow, DetectionRow
+from pipeline.record.schema import CaseRow, ErrorRow, Measurement
+from pipeline.stages.audit import Audit
+from pipeline.stages.marks import Marks
+from pipeline.stages.twins import twin_methods
 
 if TYPE_CHECKING:
     from pipeline.anatomy.brain import Regions

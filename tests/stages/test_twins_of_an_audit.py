@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from pipeline.cohort import Case
-from pipeline.findings_agreement import drop_zero_maps
+from pipeline.findings.agreement import drop_zero_maps
 from pipeline.models.opening import OpenedModel
 from pipeline.protocol import Protocol
-from pipeline.record_experts import TwinRow
-from pipeline.twins import twin_methods, twins_of
+from pipeline.record.experts import TwinRow
+from pipeline.stages.twins import twin_methods, twins_of
 
 
 def protocol(**more):

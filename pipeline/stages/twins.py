@@ -18,9 +18,9 @@ from pipeline.files import write_text
 from pipeline.images import read_photograph, read_volume
 from pipeline.models.opening import OpenedModel
 from pipeline.protocol import Method, Protocol
-from pipeline.record import read_arrays, write_arrays
-from pipeline.record_experts import TwinRow
-from pipeline.record_parts import Part
+from pipeline.record.experts import TwinRow
+from pipeline.record.parts import Part
+from pipeline.record.schema import read_arrays, write_arrays
 
 if TYPE_CHECKING:
     import torch

@@ -2,10 +2,10 @@
 
 import pytest
 
-from pipeline.finding_interventions import find_in_interventions, unsigned
+from pipeline.findings.interventions import find_in_interventions, unsigned
 from pipeline.protocol import Criterion
-from pipeline.record import Figure
-from pipeline.record_interventions import CueRow, FactorRow, Interventions
+from pipeline.record.interventions import CueRow, FactorRow, Interventions
+from pipeline.record.schema import Figure
 from pipeline.verdict import decide, judge
 
 

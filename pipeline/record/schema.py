@@ -11,10 +11,10 @@ from pydantic import Field, ValidationError
 
 from pipeline.errors import RecordError
 from pipeline.files import sha256_of, whole_file, write_text
-from pipeline.record_experts import CurveRow, DetectionRow, ExpertFindings
-from pipeline.record_interventions import Interventions
-from pipeline.record_parts import Figure as Figure
-from pipeline.record_parts import Part as _Part
+from pipeline.record.experts import CurveRow, DetectionRow, ExpertFindings
+from pipeline.record.interventions import Interventions
+from pipeline.record.parts import Figure as Figure
+from pipeline.record.parts import Part as _Part
 
 SCHEMA: Literal["relevance-audit/1"] = "relevance-audit/1"
 Answer = Literal["sound", "flagged", "inconclusive"]

@@ -16,7 +16,7 @@ from pipeline.provenance import versions
 
 if TYPE_CHECKING:
     from atlases import Atlas
-    from pipeline.twins import TwinSet
+    from pipeline.stages.twins import TwinSet
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Audit:
     @cached_property
     def twins(self) -> TwinSet:
         """Models to compare with, made when the first case needs them."""
-        from pipeline.twins import twins_of
+        from pipeline.stages.twins import twins_of
 
         return twins_of(self.model, self.protocol, self.calibration, self.folder)
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.measuring import EXPERTS, FLOORED, NULL
 from pipeline.protocol import Protocol
-from pipeline.record import Agreement, Figure
-from pipeline.record_experts import TwinRow
-from pipeline.record_parts import figure_of
+from pipeline.record.experts import TwinRow
+from pipeline.record.parts import figure_of
+from pipeline.record.schema import Agreement, Figure
+from pipeline.stages.measuring import EXPERTS, FLOORED, NULL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +57,7 @@ def agreement_rows(table: pd.DataFrame, protocol: Protocol, target: int) -> list
     Parameters
     ----------
     table : DataFrame
-        See `pipeline.findings.measurement_table`.
+        See `pipeline.findings.overview.measurement_table`.
     protocol : Protocol
     target : int
         Class that is audited.

@@ -1,0 +1,1 @@
+"""From the measurements of all cases to findings, verdict and audit.json."""

@@ -1,0 +1,1 @@
+"""What an audit directory holds: written by the run, the only thing the reports read."""

@@ -1,0 +1,1 @@
+"""The stages of one audit: set up, measure a case, twins, interventions on the cohort."""
