@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.prefect_home import end_orphaned_servers, use_prefect_home
+from pipeline.allocator import allocator
 from pipeline.errors import AuditError, RecordError
 from pipeline.protocol import load_protocol
 
@@ -104,6 +105,7 @@ def audit_cohort(
     results: dict[str, CaseResult] = {}
     errors: list[ErrorRow] = []
     with _log(audit.folder) as log, _progress(len(cohort.cases)) as advance:
+        log.info("memory: %s", allocator())
         for case in cohort.cases:
             stored = finished_case(case, audit)
             if stored is not None:

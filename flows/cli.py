@@ -25,6 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         `check` and `verify` found something; 2: it could not run, and one line on standard error says why.
     """
     options = _parser().parse_args(arguments)
+    if options.command in _COMPUTING:
+        from pipeline.allocator import keep_freed_memory
+
+        keep_freed_memory()
     try:
         return _COMMANDS[options.command](options)
     except AuditError as error:
@@ -201,6 +205,8 @@ def _say(line: str) -> None:
     print(line, flush=True)  # noqa: T201
 
 
+_COMPUTING = frozenset({"run", "demo", "explain"})
+"""Commands that compute in this process; `serve` starts one for each run."""
 _COMMANDS = {
     "run": _run,
     "demo": _demo,

@@ -15,6 +15,7 @@ from prefect.states import Crashed
 from prefect.tasks import Task
 
 from flows.audit import audit_cohort, finish
+from pipeline.allocator import keep_freed_memory
 from pipeline.case import audit_case
 from pipeline.cohort import Case
 from pipeline.errors import AuditError
@@ -90,6 +91,7 @@ def audit_flow(protocol: str, out: str) -> str:
 @flow(name="relevance-audit-scheduled", persist_result=False, validate_parameters=False)
 def scheduled_flow(protocol: str, root: str) -> str:
     """Audit into a directory of its own below `root`, named by the time of the start (UTC)."""
+    keep_freed_memory()  # each scheduled run has a process of its own
     name = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
     return audit_flow(protocol, str(Path(root) / name))
 
