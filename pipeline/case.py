@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,10 +14,12 @@ from pydantic import ValidationError
 
 from pipeline.cohort import Case
 from pipeline.files import sha256_of, write_text
-from pipeline.images import Photograph, Volume, read_mask, read_photograph, read_volume
+from pipeline.images import Photograph, Volume, read_photograph, read_volume
 from pipeline.models.prepared import Prepared
 from pipeline.record.schema import CaseResult, CaseRow, write_arrays
 from pipeline.stages.audit import Audit
+from pipeline.stages.average_marks import AVERAGE
+from pipeline.stages.marks import consensus, masks_of_experts
 from pipeline.stages.measuring import CaseWork
 
 if TYPE_CHECKING:
@@ -37,7 +38,10 @@ def input_hashes(case: Case) -> dict[str, str]:
 
 def case_key(case: Case, audit: Audit, hashes: Mapping[str, str]) -> str:
     """Hash of everything that the result of a case depends on."""
-    text = json.dumps([case.case, case.patient, case.label, sorted(hashes.items()), audit.settings_key])
+    others = audit.marks_key if case.marks and AVERAGE in audit.protocol.nulls else ""
+    text = json.dumps(
+        [case.case, case.patient, case.label, sorted(hashes.items()), audit.settings_key, others]
+    )
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -74,8 +78,8 @@ def audit_case(case: Case, audit: Audit) -> CaseResult:
     begin = time.perf_counter()
     hashes = input_hashes(case)
     image = _read(case, audit.protocol.modality)
-    single = {lesion: _single(paths, image) for lesion, paths in case.marks.items()}
-    marks = {lesion: _consensus(list(masks.values())) for lesion, masks in single.items()}
+    single = {lesion: masks_of_experts(paths, image) for lesion, paths in case.marks.items()}
+    marks = {lesion: consensus(list(masks.values())) for lesion, masks in single.items()}
     prepared = audit.model.prepare(image)
     from pipeline.attribution import logits as logits_of
 
@@ -122,18 +126,6 @@ def audit_case(case: Case, audit: Audit) -> CaseResult:
 
 def _read(case: Case, modality: str) -> Volume | Photograph:
     return read_volume(case.image) if modality == "mri" else read_photograph(case.image)
-
-
-def _single(paths: tuple[Path, ...], image: Volume | Photograph) -> dict[str, BoolArray]:
-    """Masks of every expert, by number."""
-    affine = image.affine if isinstance(image, Volume) else None
-    return {str(n): read_mask(path, image.shape, affine) for n, path in enumerate(paths)}
-
-
-def _consensus(masks: Sequence[BoolArray]) -> BoolArray:
-    """Pixels that at least half of the experts marked."""
-    votes = np.stack(masks).sum(axis=0, dtype=np.uint8)
-    return np.asarray(votes * 2 >= len(masks), bool)
 
 
 def _regions(image: Volume | Photograph, prepared: Prepared, audit: Audit) -> Regions | None:

@@ -172,7 +172,7 @@ class Protocol(BaseModel):
     seed: int = Field(ge=0)
     keep_maps: Literal["selected", "all", "none"] = "selected"
     case_pages: int = Field(default=6, ge=0, le=200)
-    nulls: tuple[str, ...] = ("centre", "random", "sobel", "contrast")
+    nulls: tuple[str, ...] = ("centre", "random", "sobel", "contrast", "average")
     cues: tuple[CuePatch, ...] = ()
     twins: Twins = Twins()
     smallest_group: int = Field(default=6, ge=2, le=1000)

@@ -103,6 +103,7 @@ _NULL_ALIASES = {
     "centre": "centre_prior",
     "random": "random_smooth",
     "contrast": "local_contrast",
+    "average": "average_mask",
     "twins": "random_weights",
     "shuffled": "shuffled_labels",
 }

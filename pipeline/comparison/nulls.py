@@ -6,7 +6,6 @@ continued beyond the field, since its rim is an edge that no clinician marked.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -148,68 +147,3 @@ def local_contrast(image: Array, field: Mask, sigma: float = 8.0) -> Map:
     extended = extend_beyond(image, field)
     difference = np.abs(extended - ndimage.gaussian_filter(extended, sigma, mode="nearest"))
     return np.where(field, difference, 0).astype(np.float32)
-
-
-def mean_mask_of_others(
-    masks: Mapping[str, Mask], patients: Mapping[str, Hashable] | None = None
-) -> dict[str, Map]:
-    """For every case the average mask of all cases of *other* patients.
-
-    Parameters
-    ----------
-    masks : mapping of str to ndarray of bool, shape spatial
-        Case → mask, all on one grid (see `to_common_grid` for photographs of different sizes).
-    patients : mapping of str, optional
-        Case → patient; each case is its own patient if absent.
-
-    Returns
-    -------
-    dict of str to ndarray of float32, shape spatial
-        0–1; cases without any other patient are left out.
-    """
-    owners = {case: case for case in masks} if patients is None else {case: patients[case] for case in masks}
-    sums: dict[Hashable, npt.NDArray[np.float64]] = {}
-    counts: dict[Hashable, int] = {}
-    for case, mask in masks.items():
-        owner = owners[case]
-        sums[owner] = sums.get(owner, np.zeros(mask.shape)) + mask
-        counts[owner] = counts.get(owner, 0) + 1
-    total = np.sum(list(sums.values()), axis=0)
-    others = {owner: len(masks) - count for owner, count in counts.items()}
-    means = {o: ((total - sums[o]) / n).astype(np.float32) for o, n in others.items() if n > 0}
-    return {case: means[owner] for case, owner in owners.items() if owner in means}
-
-
-def to_common_grid(mask: Array, field: Mask, shape: Sequence[int]) -> npt.NDArray[np.float32]:
-    """Bring a mask to a grid spanned by the field's bounding box, to average cases of different size.
-
-    Parameters
-    ----------
-    mask : ndarray, shape spatial
-        Marked pixels, or a map.
-    field : ndarray of bool, shape spatial
-        Brain or field of view.
-    shape : sequence of int
-        Of the common grid.
-
-    Returns
-    -------
-    ndarray of float32, shape ``shape``
-        Mean of the mask over each cell (marks smaller than a cell are not lost).
-    """
-    from skimage.transform import resize
-
-    box = ndimage.find_objects(field.astype(np.uint8))[0]
-    return np.asarray(
-        resize(mask[box].astype(np.float32), tuple(shape), order=1, anti_aliasing=True), np.float32
-    )
-
-
-def from_common_grid(common: Map, field: Mask) -> Map:
-    """Back from the common grid to a case's own: the inverse of `to_common_grid`, 0 outside the field."""
-    from skimage.transform import resize
-
-    box = ndimage.find_objects(field.astype(np.uint8))[0]
-    result = np.zeros(field.shape, np.float32)
-    result[box] = resize(common, result[box].shape, order=1)
-    return np.where(field, result, 0).astype(np.float32)

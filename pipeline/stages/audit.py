@@ -16,6 +16,7 @@ from pipeline.provenance import versions
 
 if TYPE_CHECKING:
     from atlases import Atlas
+    from pipeline.stages.average_marks import AverageMarks
     from pipeline.stages.twins import TwinSet
 
 
@@ -34,7 +35,7 @@ class Audit:
     folder : Path
         The audit directory.
     calibration : tuple of Case
-        Whose images the twins are calibrated on.
+        The cohort: twins are calibrated on its images, and its marks are averaged.
     """
 
     protocol: Protocol
@@ -51,6 +52,20 @@ class Audit:
         from pipeline.stages.twins import twins_of
 
         return twins_of(self.model, self.protocol, self.calibration, self.folder)
+
+    @cached_property
+    def average_marks(self) -> AverageMarks:
+        """Marks of the cohort on one grid, gathered when the first case is compared with other patients'."""
+        from pipeline.stages.average_marks import average_marks_of
+
+        return average_marks_of(self)
+
+    @cached_property
+    def marks_key(self) -> str:
+        """Hash of all marks of the cohort: what is measured against other patients' depends on them."""
+        from pipeline.stages.average_marks import marks_key
+
+        return marks_key(self.calibration)
 
     @cached_property
     def settings_key(self) -> str:

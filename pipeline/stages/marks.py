@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.images import Photograph, Volume, read_mask
 from pipeline.models.prepared import Prepared
 from pipeline.record.experts import CurveRow, DetectionRow
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pipeline.comparison import ExpertAgreement, Localisation
     from pipeline.comparison.lesions import Lesions
 
 BoolArray = npt.NDArray[np.bool_]
 DIGITS = 7
+
+
+def masks_of_experts(paths: Sequence[Path], image: Volume | Photograph) -> dict[str, BoolArray]:
+    """Read the masks of every expert, by number.
+
+    Raises
+    ------
+    pipeline.errors.ImageError
+        If one cannot be read or does not match the image.
+    """
+    affine = image.affine if isinstance(image, Volume) else None
+    return {str(n): read_mask(path, image.shape, affine) for n, path in enumerate(paths)}
+
+
+def consensus(masks: Sequence[BoolArray]) -> BoolArray:
+    """Pixels that at least half of the experts marked."""
+    votes = np.stack(masks).sum(axis=0, dtype=np.uint8)
+    return np.asarray(votes * 2 >= len(masks), bool)
 
 
 class Marks:
@@ -34,11 +55,12 @@ class Marks:
         self.masks, self._prepared = dict(masks), prepared
         self._last: tuple[npt.NDArray[Any], npt.NDArray[np.float32]] | None = None
 
-    def localise(self, values: npt.NDArray[Any]) -> dict[str, Localisation]:
-        """Measure a map on the model's grid; empty without marks."""
+    def localise(self, values: npt.NDArray[Any], lesion: str | None = None) -> dict[str, Localisation]:
+        """Measure a map on the model's grid against all lesion types, or one; empty without marks."""
         from pipeline.comparison import measure
 
-        return measure(self._native(values), self.masks, self.inside) if self.masks else {}
+        masks = self.masks if lesion is None else {lesion: self.masks[lesion]}
+        return measure(self._native(values), masks, self.inside) if masks else {}
 
     def overlap(self, method: str, values: npt.NDArray[Any]) -> list[CurveRow]:
         """Overlap of the thresholded map with the marks of every lesion type."""

@@ -18,6 +18,7 @@ from pipeline.protocol import Method
 from pipeline.record.experts import CurveRow, DetectionRow
 from pipeline.record.schema import CaseRow, ErrorRow, Measurement
 from pipeline.stages.audit import Audit
+from pipeline.stages.average_marks import AVERAGE
 from pipeline.stages.marks import Marks
 from pipeline.stages.twins import twin_methods
 
@@ -148,11 +149,24 @@ class CaseWork:
             image, self.prepared.field, seed=_case_seed(self.audit.protocol.seed, self.case.case)
         )
         for name in self.audit.protocol.nulls:
+            if name == AVERAGE:
+                self._measure_average()
+                continue
             self._measure(f"{NULL}{name}", self.audit.target, maps[name])
             self._measure_regions(f"{NULL}{name}", self.audit.target, maps[name], None)
             self.detections += self._marks.detections(f"{NULL}{name}", maps[name])
             if name == THRESHOLDED:
                 self.curves += self._marks.overlap(f"{NULL}{name}", maps[name])
+
+    def _measure_average(self) -> None:
+        """Measure where the other patients' marks lie, for each lesion type its own map."""
+        for lesion in self.marks:
+            made = self.audit.average_marks.of_others(self.case.case, lesion, self.prepared)
+            name = f"{NULL}{AVERAGE}"
+            if isinstance(made, str):
+                self._add(name, self.audit.target, "log2_mass_lift", np.nan, lesion=lesion, status=made)
+            else:
+                self._add_localisation(name, self.audit.target, made, lesion)
 
     def display(self) -> dict[str, npt.NDArray[Any]]:
         """Arrays that the report draws, all on the model's grid."""
@@ -176,7 +190,12 @@ class CaseWork:
         shares = field_shares(values, self.prepared.field, rim=self.rim, spacing=self.spacing)
         self._add(method, target, "share_outside", shares.outside, status=shares.excluded)
         self._add(method, target, "log2_rim_density", shares.log2_rim_density, status=shares.excluded)
-        for lesion, localisation in self._marks.localise(values).items():
+        self._add_localisation(method, target, values)
+
+    def _add_localisation(
+        self, method: str, target: int, values: npt.NDArray[Any], only: str | None = None
+    ) -> None:
+        for lesion, localisation in self._marks.localise(values, only).items():
             for row in localisation.rows():
                 status = str(row["excluded"]) or (FLOORED if row["floored"] else "")
                 self._add(

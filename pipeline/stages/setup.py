@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from atlases import Atlas
 
 T = TypeVar("T")
-NULLS = ("centre", "random", "sobel", "contrast")
+NULLS = ("centre", "random", "sobel", "contrast", "average")
 
 
 def set_up(protocol: Protocol, folder: Path) -> tuple[Audit, Cohort]:

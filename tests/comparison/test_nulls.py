@@ -103,28 +103,6 @@ def test_green_is_taken_from_colour():
         nulls.single_channel(colour, 1)
 
 
-def test_mean_mask_leaves_the_patient_out():
-    rng = np.random.default_rng(5)
-    masks = {f"c{i}": rng.random((6, 7)) < 0.4 for i in range(5)}
-    patients = {"c0": "p", "c1": "p", "c2": "q", "c3": "r", "c4": "r"}
-    made = nulls.mean_mask_of_others(masks, patients)
-    for case in masks:
-        others = [masks[other] for other in masks if patients[other] != patients[case]]
-        assert made[case] == pytest.approx(np.mean(others, axis=0), abs=1e-6)
-    assert nulls.mean_mask_of_others({"only": masks["c0"]}) == {}
-
-
-def test_common_grid_goes_there_and_back():
-    field = np.zeros((90, 120), bool)
-    field[10:80, 20:110] = True
-    mask = np.zeros(field.shape, bool)
-    mask[30:50, 40:60] = True
-    common = nulls.to_common_grid(mask, field, (35, 45))
-    back = nulls.from_common_grid(common, field)
-    assert common.mean() == pytest.approx(mask[10:80, 20:110].mean(), rel=0.05)
-    assert localisation.measure(back, {"m": mask}, field)["m"].mass_accuracy > 0.85
-
-
 def test_extension_keeps_the_field_and_is_smooth_beyond(scene):
     image, field = scene
     extended = fields.extend_beyond(image, field)
