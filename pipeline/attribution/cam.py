@@ -8,6 +8,7 @@ Only what follows the activation is differentiated.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 import torch
@@ -17,7 +18,7 @@ from pipeline.attribution.cam_layers import (
     activation_and_gradient,
     only_way,
     refuse_single_cell,
-    slope_at,
+    slopes_at,
     spatial_layer,
     upsample,
 )
@@ -50,12 +51,16 @@ def cam(question: Question) -> Answer:
         )
     layer = spatial_layer(question.graph)
     refuse_single_cell(layer)
-    with torch.inference_mode(mode=False), torch.no_grad():
-        images = fast_layout(question.images)
-        found = question.graph.run(images, keep=[layer.name, marks.pooling], stop=True, fold=True)
-        weights, logits = slope_at(question, marks.pooling, found[marks.pooling])
-        coarse = _weighted(weights.flatten(1), found[layer.name])
-    return _answer(question, layer, coarse, logits)
+    pooling = marks.pooling
+
+    def maps_and_weights() -> tuple[torch.Tensor, list[torch.Tensor]]:
+        with torch.inference_mode(mode=False), torch.no_grad():
+            images = fast_layout(question.images)
+            found = question.graph.run(images, keep=[layer.name, pooling], stop=True, fold=True)
+            return found[layer.name], slopes_at(question, pooling, found[pooling])
+
+    activation, weights = question.once("cam", maps_and_weights)
+    return _answer(question, layer, _weighted(weights[question.round].flatten(1), activation))
 
 
 @method(
@@ -75,9 +80,9 @@ def grad_cam(question: Question, *, relu: bool = False, stage: int = 0) -> Answe
     """
     choice("relu", relu, (True, False))
     layer = _layer(question, stage)
-    activation, slope, logits = activation_and_gradient(question, layer)
+    activation, slope = activation_and_gradient(question, layer)
     coarse = _weighted(slope.flatten(2).mean(2), activation)
-    return _answer(question, layer, coarse, logits, relu=relu)
+    return _answer(question, layer, coarse, relu=relu)
 
 
 @method(
@@ -98,10 +103,10 @@ def grad_cam_plus_plus(question: Question, *, relu: bool = False, stage: int = 0
     """
     choice("relu", relu, (True, False))
     layer = _layer(question, stage)
-    activation, slope, logits = activation_and_gradient(question, layer)
+    activation, slope = activation_and_gradient(question, layer)
     rising, total = slope.flatten(2).clamp(min=0), activation.flatten(2).clamp(min=0).sum(2, keepdim=True)
     coarse = _weighted((rising / (2 + total * rising)).sum(2), activation)
-    return _answer(question, layer, coarse, logits, relu=relu)
+    return _answer(question, layer, coarse, relu=relu)
 
 
 @method(
@@ -127,7 +132,7 @@ def guided_grad_cam(question: Question, *, stage: int = 0) -> Answer:
             "use signed grad_cam or another target",
         )
     guided: Answer = card_of("guided_backprop").compute(question)
-    return Answer(coarse.values * guided.values, coarse.logits, details={**guided.details, **coarse.details})
+    return replace(coarse, values=coarse.values * guided.values)
 
 
 def _layer(question: Question, stage: int) -> Layer:
@@ -141,9 +146,11 @@ def _weighted(weights: torch.Tensor, activation: torch.Tensor) -> torch.Tensor:
     return torch.einsum("nk,nk...->n...", weights, activation)[:, None]
 
 
-def _answer(
-    question: Question, layer: Layer, coarse: torch.Tensor, logits: torch.Tensor, *, relu: bool = False
-) -> Answer:
+def _answer(question: Question, layer: Layer, coarse: torch.Tensor, *, relu: bool = False) -> Answer:
     shown = coarse.clamp(min=0) if relu else coarse
-    details = {**layer.details(), "cells": prod(layer.grid), "coarse": coarse}
-    return Answer(upsample(shown, question.graph.spatial), logits, details=details)
+    return Answer(
+        upsample(shown, question.graph.spatial),
+        question.logits,
+        details={**layer.details(), "cells": prod(layer.grid)},
+        each={"coarse": coarse},
+    )

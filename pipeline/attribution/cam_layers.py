@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
+from pipeline.attribution.gradient import slopes
 from pipeline.errors import MethodError
 from pipeline.models.graph.kinds import MOVEMENT
 from pipeline.models.graph.layout import fast_layout
@@ -108,19 +109,22 @@ def only_way(graph: CapturedGraph, name: str) -> bool:
     return graph.source not in needed
 
 
-def activation_and_gradient(
-    question: Question, layer: Layer
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Activation A, slope ∂y_t/∂A (both (N, K, *grid)) and logits; only what follows A is differentiated."""
-    with torch.inference_mode(mode=False):
-        with torch.no_grad():
-            images = fast_layout(question.images)
-            below = question.graph.run(images, keep=[layer.name], stop=True, fold=True)[layer.name]
-        return below, *slope_at(question, layer.name, below)
+def activation_and_gradient(question: Question, layer: Layer) -> tuple[torch.Tensor, torch.Tensor]:
+    """Activation A and slope ∂y_t/∂A, both (N, K, *grid); only what follows A is differentiated."""
+
+    def below_and_above() -> tuple[torch.Tensor, list[torch.Tensor]]:
+        with torch.inference_mode(mode=False):
+            with torch.no_grad():
+                images = fast_layout(question.images)
+                below = question.graph.run(images, keep=[layer.name], stop=True, fold=True)[layer.name]
+            return below, slopes_at(question, layer.name, below)
+
+    activation, found = question.once(f"at {layer.name}", below_and_above)
+    return activation, found[question.round]
 
 
-def slope_at(question: Question, name: str, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradient of each image's explained score with respect to the value `name`, and the logits.
+def slopes_at(question: Question, name: str, value: torch.Tensor) -> list[torch.Tensor]:
+    """Gradients of each image's explained score with respect to the value `name`, one tensor a round.
 
     The image goes along, for models in which something passes that value by.
     """
@@ -128,8 +132,8 @@ def slope_at(question: Question, name: str, value: torch.Tensor) -> tuple[torch.
         point = value.detach().requires_grad_(True)  # noqa: FBT003
         given = {name: point, question.graph.source: question.images}
         logits = question.graph.run(given)[question.graph.output]
-        slope = torch.autograd.grad(question.explained(logits).sum(), point)[0]
-    return slope, logits.detach()
+        question.passed(logits)
+        return slopes(question, logits, point)
 
 
 def refuse_single_cell(layer: Layer) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -9,7 +11,7 @@ import torch
 from torch import nn
 
 from pipeline.attribution.labels import present_labels
-from pipeline.attribution.question import Answer, Question, resolve_targets
+from pipeline.attribution.question import Answer, Question, check_target
 from pipeline.attribution.registry import card_of, check_options, choice
 from pipeline.attribution.relevance import Relevance
 from pipeline.errors import MethodError, ModelError
@@ -33,9 +35,10 @@ def attribute(
         Any CNN, TorchScript included, 2D or 3D. Computed as in evaluation mode, in its own type, on its own
         device, and left exactly as it was. A final softmax or sigmoid is stripped.
     images : torch.Tensor of float, shape (N, C, *spatial)
-    target : int, one int per image, or "top-3"
-        Class index. A single-logit model has two classes: 1 is the logit, 0 its negative. `"top-3"` gives
-        three maps an image, likeliest class first.
+    target : int, one int per image, one list of ints per image, or "top-3"
+        Class index. A single-logit model has two classes: 1 is the logit, 0 its negative. A list, and
+        `"top-3"`, give several maps an image in a row, `"top-3"` the likeliest class first; what does not
+        depend on the class is computed once for all of them, the forward pass too wherever a method has one.
     method : str
         A name of `METHODS`.
     regions : integer tensor or array, shape (*spatial) or (N, *spatial), optional
@@ -62,38 +65,40 @@ def attribute(
     _check_images(images)
     batch = _as_model_wants(model, images)
     labels = _check_regions(regions, batch)
-    first = Question(
-        model, batch, torch.zeros(len(batch), dtype=torch.int64, device=batch.device), labels, output
+    question = Question(model, batch, 1, labels, output)
+    wanted = check_target(target, len(batch), _classes(question))
+    asked = replace(question, wanted=wanted if isinstance(wanted, int) else wanted.to(batch.device))
+    rounds = wanted if isinstance(wanted, int) else wanted.shape[1]
+    answers: list[Answer] = [card.compute(asked.again(k), **settings) for k in range(rounds)]
+    values = _in_turn([answer.values.detach() for answer in answers])
+    values = values.to(device=images.device, dtype=images.dtype)
+    given = None if labels is None else labels.repeat_interleave(rounds, 0)
+    region_scores, present = _region_scores(
+        _in_turn([answer.region_scores for answer in answers]), values, given
     )
-    if isinstance(target, str):
-        which, targets = resolve_targets(target, first.scores(first.forward(batch)))
-    else:
-        classes = _classes(first)
-        which, targets = resolve_targets(target, batch.new_zeros(len(batch), classes))
-    alike = len(which) == len(batch)
-    question = Question(
-        model,
-        batch if alike else batch[which],
-        targets,
-        labels if labels is None or alike else labels[which],
-        output,
-    )
-    first.hand_over(question)
-    answer: Answer = card.compute(question, **settings)
-    values = answer.values.detach().to(device=images.device, dtype=images.dtype)
-    region_scores, present = _region_scores(answer, values, question.regions)
+    scores = asked.scores(_in_turn([answer.logits.detach() for answer in answers]))
+    details = {name: _in_turn([answer.each[name] for answer in answers]) for name in answers[0].each}
     return Relevance(
         values=values,
-        scores=question.scores(answer.logits.detach()).to(images.device, images.dtype),
+        scores=scores.to(images.device, images.dtype),
         method=method,
-        target=tuple(int(t) for t in targets),
+        target=tuple(_in_turn([targets.tolist() for targets in asked.all_targets])),
         options=MappingProxyType({"output": output, **settings}),
         region_scores=region_scores,
         region_labels=present,
-        conservation_error=answer.conservation_error,
-        bias_share=answer.bias_share,
-        details=MappingProxyType(dict(answer.details)),
+        conservation_error=_in_turn([answer.conservation_error for answer in answers]),
+        bias_share=_in_turn([answer.bias_share for answer in answers]),
+        details=MappingProxyType({**answers[0].details, **details}),
     )
+
+
+def _in_turn(rounds: Sequence[Any]) -> Any:
+    """Put the maps of one image side by side: the first of every round, and so on."""
+    if len(rounds) == 1 or rounds[0] is None:
+        return rounds[0]
+    if isinstance(rounds[0], torch.Tensor):
+        return torch.stack(list(rounds), 1).flatten(0, 1)
+    return [one for image in zip(*rounds, strict=True) for one in image]
 
 
 def logits(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -116,10 +121,8 @@ def logits(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """
     _check_images(images)
     batch = _as_model_wants(model, images)
-    question = Question(
-        model, batch, torch.zeros(len(batch), dtype=torch.int64, device=batch.device), None, "logit"
-    )
-    return question.scores(question.forward(batch)).detach().to(images.device, images.dtype)
+    question = Question(model, batch, 1)
+    return question.scores(question.logits).detach().to(images.device, images.dtype)
 
 
 def _check_images(images: object) -> None:
@@ -149,7 +152,7 @@ def _classes(question: Question) -> int:
     """Count the classes, without a forward pass where the model can be captured."""
     if question.capturable:
         return max(question.graph.classes, 2)
-    return max(question.forward(question.images[:1]).shape[1], 2)
+    return max(question.logits.shape[1], 2)
 
 
 def _check_regions(regions: Any, images: torch.Tensor) -> torch.Tensor | None:
@@ -174,13 +177,14 @@ def _check_regions(regions: Any, images: torch.Tensor) -> torch.Tensor | None:
 
 
 def _region_scores(
-    answer: Answer, values: torch.Tensor, regions: torch.Tensor | None
+    own: torch.Tensor | None, values: torch.Tensor, regions: torch.Tensor | None
 ) -> tuple[torch.Tensor | None, tuple[int, ...]]:
+    """Scores of the regions: the method's own, or the sum of the map in each."""
     if regions is None:
         return None, ()
     present = present_labels(regions)
-    if answer.region_scores is not None:
-        return answer.region_scores.detach().to(values), present
+    if own is not None:
+        return own.detach().to(values), present
     labels = regions.to(values.device)
     index = torch.bucketize(labels.clamp(min=0), torch.tensor([0, *present], device=values.device))
     index[labels <= 0] = 0

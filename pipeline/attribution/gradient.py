@@ -6,7 +6,7 @@ detaches a path (MONAI's ResNet with shortcut A), they are still right.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 
@@ -20,10 +20,10 @@ from pipeline.models.graph.layout import fast_layout
 COLOUR = ("signed", "sum", "max_abs", "sum_abs")
 
 
-def score_gradient(
+def score_gradients(
     question: Question, images: torch.Tensor, instead: Mapping[str, Compute] | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradient of each image's explained score, and the logits.
+) -> list[torch.Tensor]:
+    """Gradients of each image's explained score, one tensor a round, from one forward pass.
 
     Parameters
     ----------
@@ -36,8 +36,23 @@ def score_gradient(
     with torch.inference_mode(mode=False), torch.enable_grad():
         point = fast_layout(images.detach().clone()).requires_grad_(True)  # noqa: FBT003
         logits = question.graph.run(point, fold=True, instead=instead)[question.graph.output]
-        total = question.explained(logits).sum()
-        return torch.autograd.grad(total, point)[0].contiguous(), logits.detach()
+        if images is question.images:
+            question.passed(logits)
+        return [slope.contiguous() for slope in slopes(question, logits, point)]
+
+
+def slopes(question: Question, logits: torch.Tensor, point: torch.Tensor) -> list[torch.Tensor]:
+    """Gradients of each image's explained score with respect to `point`, one tensor a round.
+
+    The tape is freed after the last.
+    """
+    every = question.all_targets
+    return [
+        torch.autograd.grad(
+            question.explained(logits, targets).sum(), point, retain_graph=k + 1 < len(every)
+        )[0]
+        for k, targets in enumerate(every)
+    ]
 
 
 def by_colour(values: torch.Tensor, colour: str) -> torch.Tensor:
@@ -63,8 +78,7 @@ def by_colour(values: torch.Tensor, colour: str) -> torch.Tensor:
 )
 def gradient(question: Question, *, colour: str = "signed") -> Answer:
     """∂y_t/∂x: how the score changes with each pixel's value."""
-    values, logits = score_gradient(question, question.images)
-    return Answer(by_colour(values, colour), logits)
+    return Answer(by_colour(_own_gradient(question), colour), question.logits)
 
 
 @method(
@@ -78,8 +92,12 @@ def gradient(question: Question, *, colour: str = "signed") -> Answer:
 )
 def input_x_gradient(question: Question, *, colour: str = "signed") -> Answer:
     """Take x · ∂y_t/∂x: the share of each pixel in the linearised score."""
-    values, logits = score_gradient(question, question.images)
-    return Answer(by_colour(values * question.images, colour), logits)
+    return Answer(by_colour(_own_gradient(question) * question.images, colour), question.logits)
+
+
+def _own_gradient(question: Question) -> torch.Tensor:
+    found = question.once("gradient", lambda: score_gradients(question, question.images))
+    return found[question.round]
 
 
 @method(
@@ -106,14 +124,12 @@ def integrated_gradients(
         raise MethodError("a baseline cannot be 'patch_mean'", "use 'image_mean'")
     fill, whole = make_fill(images, baseline), tuple(slice(0, s) for s in images.shape[2:])
     start = torch.stack([fill(i, whole, None) for i in range(len(images))])
-    total = torch.zeros_like(images)
-    for k in range(count):
-        total += score_gradient(question, start + (k + 0.5) / count * (images - start))[0]
+    points = (start + (k + 0.5) / count * (images - start) for k in range(count))
+    total = question.once("gradients", lambda: _summed(question, points))[question.round]
     values = (images - start) * total / count
-    logits = question.forward(images)
-    change = question.explained(logits) - question.explained(question.forward(start))
-    gap = values.flatten(1).sum(1) - change
-    return Answer(by_colour(values, colour), logits, details={"gap": tuple(gap.tolist())})
+    below = question.once("baseline", lambda: question.forward(start))
+    gap = values.flatten(1).sum(1) - (question.explained(question.logits) - question.explained(below))
+    return Answer(by_colour(values, colour), question.logits, each={"gap": gap.tolist()})
 
 
 @method(
@@ -134,12 +150,22 @@ def smooth_grad(
     images, axes = question.images, tuple(range(1, question.images.ndim))
     spread = level * (images.amax(axes, keepdim=True) - images.amin(axes, keepdim=True))
     generator = torch.Generator().manual_seed(int(number("seed", seed, low=0)))
-    total = torch.zeros_like(images)
-    for _ in range(count):
-        shape = (1, *images.shape[1:])  # the same noise for every image: a batch equals its images one by one
-        drawn = torch.randn(shape, generator=generator, dtype=torch.float64).to(images)
-        total += score_gradient(question, images + spread * drawn)[0]
-    return Answer(by_colour(total / count, colour), question.forward(images))
+    shape = (1, *images.shape[1:])  # the same noise for every image: a batch equals its images one by one
+    noisy = (
+        images + spread * torch.randn(shape, generator=generator, dtype=torch.float64).to(images)
+        for _ in range(count)
+    )
+    total = question.once("gradients", lambda: _summed(question, noisy))[question.round]
+    return Answer(by_colour(total / count, colour), question.logits)
+
+
+def _summed(question: Question, points: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+    """Sum of the gradients at some points, one tensor a round."""
+    total = [torch.zeros_like(question.images) for _ in question.all_targets]
+    for point in points:
+        for own, more in zip(total, score_gradients(question, point), strict=True):
+            own += more
+    return total
 
 
 def _count(option: str, value: object) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pipeline.attribution.gradient import by_colour, score_gradient
+from pipeline.attribution.gradient import by_colour, score_gradients
 from pipeline.attribution.question import Answer, Question
 from pipeline.attribution.registry import method
 from pipeline.errors import MethodError
@@ -35,12 +35,12 @@ def guided_backprop(question: Question, *, colour: str = "signed") -> Answer:
     ReLU6 and other clamps: likewise inside their linear range. SiLU, GELU and other smooth rectifiers (an
     extension): positive gradient passes, times their own slope, where their output is positive.
     """
-    values, logits = guided_gradient(question)
-    return Answer(by_colour(values, colour), logits)
+    found = question.once("guided", lambda: guided_gradients(question))
+    return Answer(by_colour(found[question.round], colour), question.logits)
 
 
-def guided_gradient(question: Question) -> tuple[torch.Tensor, torch.Tensor]:
-    """Guided gradient of each image's explained score, and the logits.
+def guided_gradients(question: Question) -> list[torch.Tensor]:
+    """Guided gradients of each image's explained score, one tensor a round.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def guided_gradient(question: Question) -> tuple[torch.Tensor, torch.Tensor]:
     kinds = RECTIFIERS | SMOOTH_RECTIFIERS
     if not any(op.kind in kinds and op.dynamic for op in question.graph.operations):
         raise MethodError("guided backprop met no rectifier in the model", "use gradient")
-    return score_gradient(question, question.images, instead=dict.fromkeys(kinds, _guided))
+    return score_gradients(question, question.images, instead=dict.fromkeys(kinds, _guided))
 
 
 def _guided(op: Operation, values: Mapping[str, torch.Tensor], images: int) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +19,45 @@ from pipeline.models.graph.captured import execute, needed_for
 Bound = float | torch.Tensor | None
 
 
+@dataclass(frozen=True, eq=False)
+class Options:
+    """Options of the LRP family.
+
+    Attributes
+    ----------
+    composite : str
+        Which rule where: a name of `pipeline.attribution.propagation.composites`.
+    epsilon : float
+        The stabiliser of every rule.
+    gamma : float
+        Of the γ rule.
+    low, high : float, one per channel, or tensor
+        Bounds of the image for z-box (default: each image's own minimum and maximum).
+    rules : mapping
+        Overrides the composite by depth, kind or module path.
+
+    Raises
+    ------
+    pipeline.errors.MethodError
+        If one cannot be used.
+    """
+
+    composite: str = "epsilon_plus_flat"
+    epsilon: float = 1e-6
+    gamma: float = 0.25
+    low: Bound = None
+    high: Bound = None
+    rules: Mapping[int | str, Rule | str] | None = None
+
+    def __post_init__(self) -> None:
+        number("epsilon", self.epsilon, low=0)
+        check_gamma(self.gamma)
+        if self.rules is not None and not isinstance(self.rules, Mapping):
+            raise MethodError(
+                f"option rules={self.rules!r} is not known", "give a mapping of operation to rule"
+            )
+
+
 @method(
     "lrp",
     family="backpropagation",
@@ -26,27 +66,14 @@ Bound = float | torch.Tensor | None
     needs="a rule for every operation of the model",
     cost="1 forward + 1 walk back (about 3)",
     source="Bach et al. 2015, doi:10.1371/journal.pone.0130140",
+    options_of=Options,
 )
-def lrp(
-    question: Question,
-    *,
-    composite: str = "epsilon_plus_flat",
-    epsilon: float = 1e-6,
-    gamma: float = 0.25,
-    low: Bound = None,
-    high: Bound = None,
-    rules: Mapping[int | str, Rule | str] | None = None,
-) -> Answer:
-    """Share out the target's logit. The seed is the logit itself, whatever its sign.
-
-    `low` and `high` bound the image for z-box: a number, one per channel or a tensor (default: each image's
-    own minimum and maximum). `rules` overrides the composite by depth, kind or module path.
-    """
-    epsilon = number("epsilon", epsilon, low=0)
-    passed = forward(question.graph, question.images)
+def lrp(question: Question, **options: Any) -> Answer:
+    """Share out the target's logit. The seed is the logit itself, whatever its sign."""
+    chosen = Options(**options)
+    passed, rules = _prepared(question, chosen)
     seed = seed_of_score(question, passed.logits)
-    chosen = _rules(question, passed, composite, gamma, low, high, rules)
-    return _answer(passed, seed, walk_back(passed, seed, chosen, epsilon))
+    return _answer(passed, seed, walk_back(passed, seed, rules, chosen.epsilon))
 
 
 @method(
@@ -57,25 +84,15 @@ def lrp(
     needs="a rule for every operation of the model",
     cost="1 forward + 1 walk back (about 3)",
     source="Iwana et al. 2019, arXiv:1908.04351",
+    options_of=Options,
 )
-def sglrp(
-    question: Question,
-    *,
-    composite: str = "epsilon_plus_flat",
-    epsilon: float = 1e-6,
-    gamma: float = 0.25,
-    low: Bound = None,
-    high: Bound = None,
-    rules: Mapping[int | str, Rule | str] | None = None,
-) -> Answer:
+def sglrp(question: Question, **options: Any) -> Answer:
     """LRP from the gradient of the softmax: the target against its rivals, each by its probability.
 
     The seed p_t(1 − p_t) for the target and −p_t p_n for the others is divided by p_t(1 − p_t): 1 against
     the others' share among themselves, which no logit gap makes vanish. Its total is 0.
     """
-    passed = forward(question.graph, question.images)
-    seed, rest = seed_against(question, passed.logits, by_probability=True)
-    return _contrast(question, passed, seed, rest, composite, epsilon, gamma, low, high, rules)
+    return _contrast(question, Options(**options), by_probability=True)
 
 
 @method(
@@ -86,21 +103,11 @@ def sglrp(
     needs="a rule for every operation of the model",
     cost="1 forward + 1 walk back (about 3)",
     source="Gu et al. 2018, arXiv:1812.02100",
+    options_of=Options,
 )
-def clrp(
-    question: Question,
-    *,
-    composite: str = "epsilon_plus_flat",
-    epsilon: float = 1e-6,
-    gamma: float = 0.25,
-    low: Bound = None,
-    high: Bound = None,
-    rules: Mapping[int | str, Rule | str] | None = None,
-) -> Answer:
+def clrp(question: Question, **options: Any) -> Answer:
     """LRP of the target's logit against all others, which share the same amount equally. Its total is 0."""
-    passed = forward(question.graph, question.images)
-    seed, rest = seed_against(question, passed.logits, by_probability=False)
-    return _contrast(question, passed, seed, rest, composite, epsilon, gamma, low, high, rules)
+    return _contrast(question, Options(**options), by_probability=False)
 
 
 def seed_of_score(question: Question, logits: torch.Tensor) -> torch.Tensor:
@@ -130,40 +137,27 @@ def seed_against(
     return (seed[:, 1:], seed[:, 0]) if single else (seed, torch.zeros_like(seed[:, 0]))
 
 
-def _contrast(
-    question: Question,
-    passed: Forward,
-    seed: torch.Tensor,
-    rest: torch.Tensor,
-    composite: str,
-    epsilon: float,
-    gamma: float,
-    low: Bound,
-    high: Bound,
-    rules: Mapping[int | str, Rule | str] | None,
-) -> Answer:
+def _contrast(question: Question, options: Options, *, by_probability: bool) -> Answer:
     """Walk back with z⁺ at the classifier: ε would divide by the rivals' logits and flip their signs."""
-    epsilon = number("epsilon", epsilon, low=0)
-    chosen = _rules(question, passed, composite, gamma, low, high, rules)
+    passed, rules = _prepared(question, options)
+    seed, rest = seed_against(question, passed.logits, by_probability=by_probability)
     last = next((op.name for op in reversed(passed.operations) if op.kind in {"linear", "convolution"}), "")
-    result = walk_back(passed, seed, chosen, epsilon, instead={last: ZPlus()})
+    result = walk_back(passed, seed, rules, options.epsilon, instead={last: ZPlus()})
     result = Result(result.relevance, result.bias + rest, result.absorbed)
     return _answer(passed, torch.cat([seed, rest[:, None]], 1), result)
 
 
-def _rules(
-    question: Question,
-    passed: Forward,
-    composite: str,
-    gamma: float,
-    low: Bound,
-    high: Bound,
-    rules: Mapping[int | str, Rule | str] | None,
-) -> dict[str, Rule]:
-    vocabulary = Vocabulary(check_gamma(gamma), lambda: _bounds(question, passed, low, high))
-    if rules is not None and not isinstance(rules, Mapping):
-        raise MethodError(f"option rules={rules!r} is not known", "give a mapping of operation to rule")
-    return assign(passed.operations, vocabulary.composite(composite), rules, vocabulary)
+def _prepared(question: Question, options: Options) -> tuple[Forward, dict[str, Rule]]:
+    """Forward pass and rules: the same for every class."""
+
+    def prepare() -> tuple[Forward, dict[str, Rule]]:
+        passed = forward(question.graph, question.images)
+        question.passed(passed.logits)
+        vocabulary = Vocabulary(options.gamma, lambda: _bounds(question, passed, options.low, options.high))
+        composite = vocabulary.composite(options.composite)
+        return passed, assign(passed.operations, composite, options.rules, vocabulary)
+
+    return question.once("lrp", prepare)
 
 
 def _bounds(
@@ -213,5 +207,5 @@ def _answer(passed: Forward, seed: torch.Tensor, result: Result) -> Answer:
         logits=passed.logits,
         conservation_error=torch.where(size > 0, gap / size, gap),
         bias_share=torch.where(size > 0, result.bias / size, 0),
-        details={"absorbed": result.absorbed.tolist()},
+        each={"absorbed": result.absorbed.tolist()},
     )

@@ -24,6 +24,7 @@ from pipeline.attribution.mace_concepts import (
     concept_views,
     fidelity,
 )
+from pipeline.attribution.mace_network import Concepts
 from pipeline.attribution.mace_state import FAITHFUL, Fidelity, MaceState, load_mace
 from pipeline.attribution.mace_training import fit_mace
 from pipeline.attribution.question import Answer, Question
@@ -68,28 +69,30 @@ def mace(question: Question, *, state: MaceState | None = None) -> Answer:
     """
     bridge = bridge_of(question.graph, state)
     assert state is not None
-    images, targets = question.images, question.targets
-    rows = torch.arange(len(images), device=images.device)
+
+    def looked() -> tuple[torch.Tensor, Concepts, torch.Tensor]:
+        kept = question.graph.run(question.images, keep=[bridge.layer.name])
+        question.passed(kept[question.graph.output])
+        found = state.network_like(kept[bridge.layer.name])(kept[bridge.layer.name])
+        return kept[bridge.layer.name], found, bridge.rest(found.vector)
+
     with torch.inference_mode(mode=False), torch.no_grad():
-        kept = question.graph.run(images, keep=[bridge.layer.name])
-        activation, logits = kept[bridge.layer.name], kept[question.graph.output]
-        found = state.network_like(activation)(activation)
-        concept_scores = bridge.rest(found.vector)
+        activation, found, concept_scores = question.once("mace", looked)
+        targets = question.targets
+        rows = torch.arange(len(targets), device=targets.device)
         maps, terms = found.maps[rows, targets], found.terms[rows, targets]
         total = maps.flatten(2).sum(2)
         share = torch.where(total > 0, terms / total, 0)
         coarse = torch.einsum("nj,nj...->n...", share, maps)[:, None]
         cells = prod(question.graph.spatial) / prod(bridge.layer.grid)
-        details = {
-            **bridge.layer.details(),
+        decided = bridge.decisions(bridge.class_scores(question.logits))
+        each = {
             "concept_maps": maps,
             "concept_relevance": terms,
             "concept_effect": concept_effects(bridge, state, activation, targets),
             "concept_scores": concept_scores,
-            "agrees": (bridge.decisions(concept_scores) == bridge.decisions(bridge.class_scores(logits))).all(
-                1
-            ),
-            "faithful": state.faithful,
-            "fidelity": state.fidelity,
+            "agrees": (bridge.decisions(concept_scores) == decided).all(1),
         }
-    return Answer(upsample(coarse, question.graph.spatial) / cells, logits, details=details)
+    details = {**bridge.layer.details(), "faithful": state.faithful, "fidelity": state.fidelity}
+    values = upsample(coarse, question.graph.spatial) / cells
+    return Answer(values, question.logits, details=details, each=each)

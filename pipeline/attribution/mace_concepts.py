@@ -39,13 +39,17 @@ def bridge_of(graph: CapturedGraph, state: object) -> Bridge:
     return find_bridge(graph, state.stage, exclusive=state.exclusive)
 
 
-def agreement(
+def same_decisions(
     bridge: Bridge, state: MaceState, activation: torch.Tensor, decisions: torch.Tensor
-) -> Fidelity:
-    """Fidelity on images given by their activation and the model's decisions."""
+) -> torch.Tensor:
+    """Whether the model made of concepts decides as the model does, bool (N,), for images' activations."""
     with torch.inference_mode(mode=False), torch.no_grad():
         vector = state.network_like(activation)(activation).vector
-        same = (bridge.decisions(bridge.rest(vector)) == decisions).all(1)
+        return (bridge.decisions(bridge.rest(vector)) == decisions).all(1)
+
+
+def fidelity_of(same: torch.Tensor, decisions: torch.Tensor) -> Fidelity:
+    """Share of equal decisions (N,), its interval, and what a constant answer would reach."""
     n, share = len(same), float(same.double().mean())
     middle, half = (
         share + _Z**2 / (2 * n),
@@ -74,7 +78,8 @@ def fidelity(model: nn.Module, state: MaceState, images: torch.Tensor | Iterable
         decisions.append(bridge.decisions(class_scores))
     if bridge is None:
         raise MethodError("there are no images to measure fidelity on", "give held-out images")
-    return agreement(bridge, state, torch.cat(activations), torch.cat(decisions))
+    activation, decided = torch.cat(activations), torch.cat(decisions)
+    return fidelity_of(same_decisions(bridge, state, activation, decided), decided)
 
 
 def concept_image(
@@ -160,7 +165,7 @@ def concept_views(
     from pipeline.attribution.entrance import attribute
 
     wanted = list(dict.fromkeys(int(t) for t in targets))
-    found = attribute(model, image[None].repeat(len(wanted), *[1] * image.ndim), wanted, "mace", state=state)
+    found = attribute(model, image[None], [wanted], "mace", state=state)
     relevance, effect = found.details["concept_relevance"], found.details["concept_effect"]
     return {
         target: tuple(
@@ -191,6 +196,17 @@ def concept_effects(
             vector = network(activation, without.to(activation.device)).vector
             effects.append(before - bridge.rest(vector)[rows, targets])
     return torch.stack(effects, 1)
+
+
+def top_and_other(
+    bridge: Bridge, state: MaceState, activation: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Fall of each class score without its most relevant concept, and without another on average, (N,)."""
+    with torch.inference_mode(mode=False), torch.no_grad():
+        terms = state.network_like(activation)(activation).terms[torch.arange(len(targets)), targets]
+    effects = concept_effects(bridge, state, activation, targets)
+    top = effects.gather(1, terms.argmax(1, keepdim=True))[:, 0]
+    return top, (effects.sum(1) - top) / (state.concepts - 1)
 
 
 @dataclass(frozen=True)
@@ -242,12 +258,9 @@ def concept_deletion(
             if targets is None
             else torch.as_tensor(targets).to(activation.device)[start : start + len(batch)]
         )
-        terms = state.network_like(activation)(activation).terms[torch.arange(len(batch)), chosen]
-        effects = concept_effects(bridge, state, activation, chosen)
-        best = terms.argmax(1, keepdim=True)
-        top = effects.gather(1, best)[:, 0]
+        top, other = top_and_other(bridge, state, activation, chosen)
         tops.append(top)
-        others.append((effects.sum(1) - top) / (state.concepts - 1))
+        others.append(other)
     top, other = torch.cat(tops).double(), torch.cat(others).double()
     difference = top - other
     n, mean = len(difference), float(difference.mean())

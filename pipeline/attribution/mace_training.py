@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline.attribution.mace_bridge import Bridge, batches, find_bridge
-from pipeline.attribution.mace_concepts import agreement
+from pipeline.attribution.mace_concepts import fidelity_of, same_decisions
 from pipeline.attribution.mace_network import ConceptNetwork, semi_hard_triplets
 from pipeline.attribution.mace_state import MaceState, weights_hash
 from pipeline.attribution.registry import number
@@ -22,19 +22,29 @@ Progress = Callable[[int, int, float], None]
 """Called after each epoch with its number (from 1), the number of epochs and the mean loss."""
 
 _TRIPLET_WEIGHT = 0.1
+_FEWEST = 10
 
 
 @dataclass(frozen=True, eq=False)
-class _Cohort:
-    """Cached values of all images: nothing of the images themselves."""
+class SeenCohort:
+    """What the model computed for a cohort, kept for training: nothing of the images themselves.
 
+    Attributes
+    ----------
+    bridge : Bridge
+    activation : torch.Tensor, shape (N, K, *grid)
+    vector : torch.Tensor, shape (N, width)
+        What is to be reproduced.
+    decisions : torch.Tensor of bool, shape (N, classes)
+    """
+
+    bridge: Bridge
     activation: torch.Tensor
     vector: torch.Tensor
     decisions: torch.Tensor
-    labels: torch.Tensor
 
-    def __getitem__(self, index: torch.Tensor) -> _Cohort:
-        return _Cohort(self.activation[index], self.vector[index], self.decisions[index], self.labels[index])
+    def __getitem__(self, index: torch.Tensor) -> SeenCohort:
+        return SeenCohort(self.bridge, self.activation[index], self.vector[index], self.decisions[index])
 
     def __len__(self) -> int:
         return len(self.activation)
@@ -52,6 +62,7 @@ def fit_mace(
     batch_size: int = 32,
     held_out: float = 0.2,
     exclusive: bool | None = None,
+    patients: Sequence[Hashable] | None = None,
     seed: int = 0,
     progress: bool | Progress = False,
 ) -> MaceState:
@@ -78,6 +89,8 @@ def fit_mace(
         0 reads the last spatial activation, 1 the last on the next finer grid …
     held_out : float
         Share of the images, of each decision, on which nothing is learnt and fidelity is measured.
+    patients : sequence, optional
+        Whose image each is: all of one patient are learnt from, or none.
     exclusive : bool, optional
         Whether the model decides for one class; False for outputs that stand each for itself (presence of
         several findings, ordinal thresholds). By default False for several sigmoid outputs.
@@ -93,44 +106,30 @@ def fit_mace(
     ----------
     Kumar et al. 2020, arXiv:2011.01472
     """
-    _check(concepts=concepts, epochs=epochs, batch_size=batch_size)
-    number("learning_rate", learning_rate, low=0, above=True)
-    number("held_out", held_out, low=0.05, high=0.5)
-    bridge, cohort, spatial = _look_once(model, images, labels, stage, exclusive)
-    with torch.random.fork_rng(devices=[]), torch.inference_mode(mode=False):
-        torch.manual_seed(seed)
-        apart = _held_out(cohort.decisions, held_out)
-        learnt = cohort[~apart]
-        network = _network(learnt, bridge, concepts).to(cohort.activation.device)
-        with torch.enable_grad(), _shown(progress, epochs) as show:
-            _train(network, bridge, learnt, epochs, learning_rate, batch_size, show)
-    state = MaceState(
-        weights={k: v.detach().cpu().clone() for k, v in network.state_dict().items()},
-        channels=cohort.activation.shape[1],
-        grid=bridge.layer.grid,
-        classes=bridge.classes,
+    seen = look_once(model, images, stage=stage, exclusive=exclusive)
+    apart = hold_out(seen, held_out, seed, patients)
+    return learn_concepts(
+        seen,
+        apart,
+        labels,
         concepts=concepts,
-        width=cohort.vector.shape[1],
-        spatial=spatial,
         stage=stage,
-        exclusive=bridge.exclusive,
-        model=weights_hash(bridge.graph),
-        seed=seed,
         epochs=epochs,
-        images=len(learnt),
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        seed=seed,
+        progress=progress,
     )
-    unseen = cohort[apart]
-    return replace(state, fidelity=agreement(bridge, state, unseen.activation, unseen.decisions))
 
 
-def _look_once(
+def look_once(
     model: nn.Module,
     images: torch.Tensor | Iterable[torch.Tensor],
-    labels: Sequence[int] | torch.Tensor | None,
-    stage: int,
-    exclusive: bool | None,
-) -> tuple[Bridge, _Cohort, tuple[int, ...]]:
-    """Pass every image through the model, once, and keep what training needs."""
+    *,
+    stage: int = 0,
+    exclusive: bool | None = None,
+) -> SeenCohort:
+    """Pass every image through the model, once, and keep what training needs; as in `fit_mace`."""
     bridge: Bridge | None = None
     kept: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
     for batch in batches(model, images):
@@ -143,13 +142,86 @@ def _look_once(
     if bridge is None:
         raise MethodError("the cohort holds no images", "give at least some twenty")
     activation, vector, decisions = (torch.cat(part) for part in zip(*kept, strict=True))
-    wanted = decisions if labels is None else _label_rows(labels, decisions)
-    if len(decisions) < 10 or bool((decisions == decisions[0]).all()):
+    if len(decisions) < _FEWEST or bool((decisions == decisions[0]).all()):
         raise MethodError(
-            f"the model decides the same for all {len(decisions)} images, or there are fewer than 10",
+            f"the model decides the same for all {len(decisions)} images, or there are fewer than {_FEWEST}",
             "give a larger cohort, with cases of every class",
         )
-    return bridge, _Cohort(activation, vector, decisions, wanted), bridge.graph.spatial
+    return SeenCohort(bridge, activation, vector, decisions)
+
+
+def hold_out(
+    seen: SeenCohort, share: float, seed: int, patients: Sequence[Hashable] | None = None
+) -> torch.Tensor:
+    """Mark whole patients of each decision (that of their first image), at least one where there are three.
+
+    Returns
+    -------
+    torch.Tensor of bool, shape (N,)
+        Images on which nothing is to be learnt.
+    """
+    number("held_out", share, low=0.05, high=0.5)
+    names = list(range(len(seen))) if patients is None else list(patients)
+    if len(names) != len(seen):
+        raise MethodError(f"{len(names)} patients for {len(seen)} images", "give one patient an image")
+    first = {name: i for i, name in reversed(list(enumerate(names)))}
+    owners = sorted(first, key=first.__getitem__)
+    kinds = torch.unique(seen.decisions.cpu()[[first[name] for name in owners]], dim=0, return_inverse=True)[
+        1
+    ]
+    generator = torch.Generator().manual_seed(seed)
+    chosen: set[Hashable] = set()
+    for kind in kinds.unique():
+        members = torch.nonzero(kinds == kind)[:, 0]
+        count = max(round(share * len(members)), int(len(members) > 2))
+        drawn = members[torch.randperm(len(members), generator=generator)[:count]]
+        chosen |= {owners[i] for i in drawn.tolist()}
+    apart = torch.tensor([name in chosen for name in names])
+    if bool(apart.all()) or not bool(apart.any()):
+        raise MethodError("the cohort has too few patients to hold some out", "give a larger cohort")
+    return apart.to(seen.decisions.device)
+
+
+def learn_concepts(
+    seen: SeenCohort,
+    apart: torch.Tensor,
+    labels: Sequence[int] | torch.Tensor | None = None,
+    *,
+    concepts: int = 10,
+    stage: int = 0,
+    epochs: int = 200,
+    learning_rate: float = 1e-4,
+    batch_size: int = 32,
+    seed: int = 0,
+    progress: bool | Progress = False,
+) -> MaceState:
+    """Train on the images that are not `apart`, and measure fidelity on those that are; as in `fit_mace`."""
+    _check(concepts=concepts, epochs=epochs, batch_size=batch_size)
+    number("learning_rate", learning_rate, low=0, above=True)
+    bridge, learnt, unseen = seen.bridge, seen[~apart], seen[apart]
+    wanted = seen.decisions if labels is None else _label_rows(labels, seen.decisions)
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(mode=False):
+        torch.manual_seed(seed)
+        network = _network(learnt, concepts).to(seen.activation.device)
+        with torch.enable_grad(), _shown(progress, epochs) as show:
+            _train(network, learnt, wanted[~apart], epochs, learning_rate, batch_size, show)
+    state = MaceState(
+        weights={k: v.detach().cpu().clone() for k, v in network.state_dict().items()},
+        channels=seen.activation.shape[1],
+        grid=bridge.layer.grid,
+        classes=bridge.classes,
+        concepts=concepts,
+        width=seen.vector.shape[1],
+        spatial=bridge.graph.spatial,
+        stage=stage,
+        exclusive=bridge.exclusive,
+        model=weights_hash(bridge.graph),
+        seed=seed,
+        epochs=epochs,
+        images=len(learnt),
+    )
+    same = same_decisions(bridge, state, unseen.activation, unseen.decisions)
+    return replace(state, fidelity=fidelity_of(same, unseen.decisions))
 
 
 def _label_rows(labels: Sequence[int] | torch.Tensor, decisions: torch.Tensor) -> torch.Tensor:
@@ -163,20 +235,9 @@ def _label_rows(labels: Sequence[int] | torch.Tensor, decisions: torch.Tensor) -
     return functional.one_hot(given.long(), decisions.shape[1]).bool().to(decisions.device)
 
 
-def _held_out(decisions: torch.Tensor, share: float) -> torch.Tensor:
-    """Mark a share of the images of each decision, at least one where there are three."""
-    apart = torch.zeros(len(decisions), dtype=torch.bool)
-    kinds = torch.unique(decisions.cpu(), dim=0, return_inverse=True)[1]
-    for kind in kinds.unique():
-        members = torch.nonzero(kinds == kind)[:, 0]
-        count = max(round(share * len(members)), int(len(members) > 2))
-        apart[members[torch.randperm(len(members))[:count]]] = True
-    return apart.to(decisions.device)
-
-
-def _network(cohort: _Cohort, bridge: Bridge, concepts: int) -> ConceptNetwork:
+def _network(cohort: SeenCohort, concepts: int) -> ConceptNetwork:
     channels, width = cohort.activation.shape[1], cohort.vector.shape[1]
-    network = ConceptNetwork(channels, bridge.layer.grid, bridge.classes, concepts, width)
+    network = ConceptNetwork(channels, cohort.bridge.layer.grid, cohort.bridge.classes, concepts, width)
     size = cohort.activation.transpose(0, 1).flatten(1).square().mean(1).sqrt()
     network.scale.copy_(size.clamp(min=1e-6 * float(size.max())))
     network.centre.copy_(cohort.vector.mean(0))
@@ -187,8 +248,8 @@ def _network(cohort: _Cohort, bridge: Bridge, concepts: int) -> ConceptNetwork:
 
 def _train(
     network: ConceptNetwork,
-    bridge: Bridge,
-    cohort: _Cohort,
+    cohort: SeenCohort,
+    labels: torch.Tensor,
     epochs: int,
     learning_rate: float,
     batch_size: int,
@@ -199,7 +260,7 @@ def _train(
         total = 0.0
         order = torch.randperm(len(cohort), device=cohort.activation.device)
         for index in torch.split(order, batch_size):
-            loss = _loss(network, bridge, cohort[index])
+            loss = _loss(network, cohort[index], labels[index])
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             optimiser.step()
@@ -207,7 +268,8 @@ def _train(
         show(epoch + 1, epochs, total / len(cohort))
 
 
-def _loss(network: ConceptNetwork, bridge: Bridge, batch: _Cohort) -> torch.Tensor:
+def _loss(network: ConceptNetwork, batch: SeenCohort, labels: torch.Tensor) -> torch.Tensor:
+    bridge = batch.bridge
     found = network(batch.activation)
     difference = (found.vector - batch.vector) / network.spread
     class_scores = bridge.rest(found.vector).float()
@@ -217,9 +279,9 @@ def _loss(network: ConceptNetwork, bridge: Bridge, batch: _Cohort) -> torch.Tens
         if bridge.exclusive
         else functional.binary_cross_entropy_with_logits(class_scores, decided)
     )
-    relevance = functional.binary_cross_entropy_with_logits(found.relevance, batch.labels.float())
-    own = found.embeddings[batch.labels].flatten(0, 1)  # concepts of the classes an image belongs to
-    class_of = torch.nonzero(batch.labels)[:, 1]
+    relevance = functional.binary_cross_entropy_with_logits(found.relevance, labels.float())
+    own = found.embeddings[labels].flatten(0, 1)  # concepts of the classes an image belongs to
+    class_of = torch.nonzero(labels)[:, 1]
     names = class_of[:, None] * network.concepts + torch.arange(network.concepts, device=class_of.device)
     triplets = semi_hard_triplets(own, names.flatten())
     loss: torch.Tensor = difference.square().mean() + answer + relevance + _TRIPLET_WEIGHT * triplets

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from math import ceil
 from typing import Any
@@ -105,8 +106,10 @@ def region_occlusion(
     table = torch.cat([drops.new_zeros(len(drops), 1), drops], 1)
     index = ranks(question.regions, present)
     values = table.gather(1, index.flatten(1)).reshape(question.regions.shape)[:, None]
-    details = {"groups": tuple(together), "group_scores": grouped} if together else {}
-    return Answer(values, logits, region_scores=drops, details=details)
+    answer = Answer(values, logits, region_scores=drops)
+    if together:
+        answer = replace(answer, details={"groups": tuple(together)}, each={"group_scores": grouped})
+    return answer
 
 
 def _groups(given: object, present: Sequence[int]) -> list[tuple[int, ...]]:
@@ -197,14 +200,18 @@ def _drops(
         raise MethodError(f"batch_size {batch_size!r} is not a positive integer", "give 1 or more")
     choice("progress", progress, (True, False))
     limit = None if memory_limit is None else number("memory_limit", memory_limit, low=0, above=True)
-    whole, occluded = occluded_logits(
-        question,
-        covers,
-        make_fill(question.images, fill),
-        batch_size=batch_size,
-        memory_limit=limit,
-        progress=progress,
+    whole, occluded = question.once(
+        "occluded",
+        lambda: occluded_logits(
+            question,
+            covers,
+            make_fill(question.images, fill),
+            batch_size=batch_size,
+            memory_limit=limit,
+            progress=progress,
+        ),
     )
+    question.passed(whole)
     before = question.explained(whole)
     after = torch.stack([question.explained(occluded[:, k]) for k in range(occluded.shape[1])], 1)
     return before[:, None] - after, whole

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -13,6 +12,8 @@ from torch import nn
 from pipeline.errors import MethodError, ModelError
 from pipeline.models.graph.captured import CapturedGraph, capture
 from pipeline.models.graph.quiet import quiet, reason
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +25,12 @@ class Answer:
     values : torch.Tensor, shape (N, 1 or C, *spatial)
     logits : torch.Tensor, shape (N, model outputs)
         As the model gave them for the images.
-    region_scores, conservation_error, bias_share, details
+    region_scores, conservation_error, bias_share
         As in `Relevance`.
+    details : mapping
+        What is the same for every map.
+    each : mapping of str to tensor or list, N long
+        What differs from map to map; it stands in `Relevance.details` as well.
     """
 
     values: torch.Tensor
@@ -34,50 +39,88 @@ class Answer:
     conservation_error: torch.Tensor | None = None
     bias_share: torch.Tensor | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+    each: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """One question: why does `model` give `images` their `target` scores.
+    """One question: why does `model` give `images` their `targets` scores.
+
+    Where several classes of the same images are explained, each is a question of its own (`round`), and what
+    does not depend on the class is computed once for all of them: see `once`.
 
     Attributes
     ----------
     model : torch.nn.Module
     images : torch.Tensor, shape (N, C, *spatial)
         In the model's type, on its device.
-    targets : torch.Tensor of int64, shape (N,)
-        One class an image, checked.
+    wanted : torch.Tensor of int64, shape (N, rounds), or int
+        Classes of each image, checked; or how many of the likeliest.
     regions : torch.Tensor of int64 or None, shape (N, *spatial)
         Labels, 0 = none.
     output : {"logit", "probability"}
         Which score is explained.
+    round : int
+        Which of the classes is explained.
     """
 
     model: nn.Module
     images: torch.Tensor
-    targets: torch.Tensor
+    wanted: torch.Tensor | int
     regions: torch.Tensor | None = None
     output: str = "logit"
+    round: int = 0
+    _shared: dict[str, Any] = field(default_factory=dict, repr=False)
 
-    @cached_property
+    def once(self, name: str, compute: Callable[[], T]) -> T:
+        """Compute what all rounds have in common (a forward pass, say) in the first, and find it again."""
+        if name not in self._shared:
+            self._shared[name] = compute()
+        return self._shared[name]  # type: ignore[no-any-return]
+
+    def again(self, round_: int) -> Question:
+        """Ask the same for another of the classes."""
+        return replace(self, round=round_)
+
+    @property
     def graph(self) -> CapturedGraph:
         """The captured graph of the model for these images."""
-        return capture(self.model, self.images)
+        return self.once("graph", lambda: capture(self.model, self.images))
 
-    @cached_property
+    @property
     def capturable(self) -> bool:
         """Whether the model can be captured (else only plain forward passes are possible)."""
-        try:
-            return self.graph is not None
-        except ModelError:
-            return False
 
-    def hand_over(self, other: Question) -> None:
-        """Spare another question about the same model a capture of its own (the batch size is free)."""
-        known: dict[str, Any] = {
-            name: vars(self)[name] for name in ("graph", "capturable") if name in vars(self)
-        }
-        vars(other).update(known)
+        def tried() -> bool:
+            try:
+                return self.graph is not None
+            except ModelError:
+                return False
+
+        return self.once("capturable", tried)
+
+    @property
+    def logits(self) -> torch.Tensor:
+        """Logits of the images, shape (N, model outputs); from a method's own pass if there was one."""
+        return self.once("logits", lambda: self.forward(self.images))
+
+    def passed(self, logits: torch.Tensor) -> None:
+        """Keep the logits of a method's own forward pass: `logits` need not compute them again."""
+        self.once("logits", logits.detach)
+
+    @property
+    def all_targets(self) -> tuple[torch.Tensor, ...]:
+        """Classes to explain, one tensor of int64, shape (N,), a round."""
+        wanted = self.wanted
+        if isinstance(wanted, int):
+            likeliest = self.once("likeliest", lambda: self.scores(self.logits).topk(wanted).indices)
+            return likeliest.unbind(1)
+        return wanted.unbind(1)
+
+    @property
+    def targets(self) -> torch.Tensor:
+        """Class of each image, shape (N,)."""
+        return self.all_targets[self.round]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits of any images, shape (n, model outputs), without gradients."""
@@ -144,41 +187,44 @@ def as_matrix(result: object) -> torch.Tensor:
     )
 
 
-def resolve_targets(target: object, scores_: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Which class of which image is to be explained.
+def check_target(target: object, images: int, classes: int) -> torch.Tensor | int:
+    """Which classes of which image are to be explained.
 
     Returns
     -------
-    images, targets : torch.Tensor of int64, shape (maps,)
-        Index of the image and class, one a map.
+    torch.Tensor of int64, shape (images, maps of each), or int
+        The classes; or how many of the likeliest.
 
     Raises
     ------
     pipeline.errors.MethodError
-        If the target is none of: a class, one class an image, `"top-3"`.
+        If the target is none of: a class, one or several classes an image, `"top-3"`.
     """
-    n, classes = scores_.shape
-    every = torch.arange(n, device=scores_.device)
-    unknown = MethodError(f"target {target!r} is not known", 'give a class index, one per image, or "top-3"')
+    unknown = MethodError(
+        f"target {target!r} is not known", 'give a class index, one (or a list) per image, or "top-3"'
+    )
     if isinstance(target, str):
-        k = int(target[4:]) if target.startswith("top-") and target[4:].isdecimal() else 0
-        if k < 1:
+        count = int(target[4:]) if target.startswith("top-") and target[4:].isdecimal() else 0
+        if count < 1:
             raise unknown
-        k = min(k, classes)
-        return every.repeat_interleave(k), scores_.topk(k, dim=1).indices.reshape(-1)
+        return min(count, classes)
     try:
-        given = torch.as_tensor(target, device=scores_.device)
+        given = torch.as_tensor(target)
     except (TypeError, ValueError, RuntimeError):
         raise unknown from None
-    if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
+    if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool or given.ndim > 2:
         raise unknown
     if given.numel() == 1:
-        given = given.reshape(1).expand(n)
-    if given.shape != (n,):
-        raise MethodError(f"{given.numel()} targets for {n} images", "give one target, or one per image")
+        given = given.reshape(1, 1).expand(images, 1)
+    if given.ndim == 1:
+        given = given[:, None]
+    if given.shape[0] != images or not given.numel():
+        raise MethodError(
+            f"{len(given)} targets for {images} images", "give one target, or one (or a list) per image"
+        )
     wrong = given[(given < 0) | (given >= classes)]
     if wrong.numel():
         raise MethodError(
             f"target {int(wrong[0])} is out of range", f"the model has {classes} classes: 0 to {classes - 1}"
         )
-    return every, given.long()
+    return given.long()

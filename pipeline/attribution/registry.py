@@ -88,13 +88,24 @@ _cards: dict[str, MethodCard] = {}
 
 
 def method(
-    name: str, *, family: str, signed: bool, class_discriminative: bool, needs: str, cost: str, source: str
+    name: str,
+    *,
+    family: str,
+    signed: bool,
+    class_discriminative: bool,
+    needs: str,
+    cost: str,
+    source: str,
+    options_of: Callable[..., Any] | None = None,
 ) -> Callable[[Callable[..., Answer]], Callable[..., Answer]]:
-    """Announce `compute(question, *, option=default, …) -> Answer` as a method with those options."""
+    """Announce `compute(question, *, option=default, …) -> Answer` as a method with those options.
+
+    Where several methods have the same options, `options_of` is the class that holds them.
+    """
 
     def announce(compute: Callable[..., Answer]) -> Callable[..., Answer]:
-        keywords = [p for p in inspect.signature(compute).parameters.values() if p.kind is p.KEYWORD_ONLY]
-        options = {p.name: p.default for p in keywords}
+        keywords = inspect.signature(options_of or compute).parameters.values()
+        options = {p.name: p.default for p in keywords if options_of or p.kind is p.KEYWORD_ONLY}
         _cards[name] = MethodCard(
             name, family, signed, class_discriminative, needs, cost, source, options, compute
         )

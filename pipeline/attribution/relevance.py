@@ -23,8 +23,8 @@ class Relevance:
         The model's logits (or probabilities, with `output="probability"`).
     method : str
     target : tuple of int
-        One class a map. With `target="top-3"` each image has three maps in a row, likeliest class first, and
-        N counts maps.
+        One class a map. Where several classes of an image are asked for, its maps stand in a row (likeliest
+        class first with `"top-3"`), and N counts maps.
     options : mapping
         Every option in force, defaults included.
     region_scores : torch.Tensor or None, shape (N, regions)

@@ -10,6 +10,8 @@ from torch import nn
 
 from pipeline.attribution import METHODS, attribute
 from pipeline.errors import AuditError
+from pipeline.models.graph import captured as captured_module
+from pipeline.models.graph.operation import Operation
 
 NEEDS = {"region_occlusion": {"regions": torch.arange(16).repeat(16, 1) // 5}}
 WITHOUT_STATE = [name for name in METHODS if name != "mace"]
@@ -150,8 +152,53 @@ def test_top_3_is_one_map_a_class(name: str, model: Small, images: torch.Tensor)
     torch.testing.assert_close(result.values[4:5], alone.values, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", WITHOUT_STATE)
+def test_classes_of_an_image_share_capture_and_forward(
+    name: str, model: Small, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    convolved: list[int] = []
+    captured: list[object] = []
+    compute, trace = Operation.compute, captured_module.trace
+
+    def counted(op: Operation, values: dict[str, torch.Tensor], n: int) -> object:
+        if op.kind == "convolution":
+            convolved.append(n)
+        return compute(op, values, n)
+
+    monkeypatch.setattr(Operation, "compute", counted)
+    monkeypatch.setattr(captured_module, "trace", lambda *a: (captured.append(a), trace(*a))[1])
+    alone = [attribute(model, images, t, name, **NEEDS.get(name, {})) for t in (2, 0)]
+    assert len(captured) == 2, "once, with two batch sizes"
+    once = sum(convolved) // 2
+    for target in ([[2, 0], [2, 0]], "top-3"):
+        convolved.clear()
+        together = attribute(model, images, target, name, **NEEDS.get(name, {}))
+        assert sum(convolved) == once, "more forward work than for one class"
+    assert len(captured) == 2
+    together = attribute(model, images, [[2, 0], [2, 0]], name, **NEEDS.get(name, {}))
+    assert together.target == (2, 0, 2, 0)
+    torch.testing.assert_close(together.values[::2], alone[0].values, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(together.values[1::2], alone[1].values, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize(
-    "target", [3, -1, [0, 1, 2], "likeliest", "top-0", 1.0, True, None, [[0, 1]], [0.5, 1]]
+    "target",
+    [
+        3,
+        -1,
+        [0, 1, 2],
+        "likeliest",
+        "top-0",
+        1.0,
+        True,
+        None,
+        [[0, 1]],
+        [0.5, 1],
+        [[0], [1, 2]],
+        [[0, 3], [1, 2]],
+        [[[1]]],
+        [],
+    ],
 )
 def test_impossible_targets_are_refused(target: object, model: Small, images: torch.Tensor) -> None:
     with pytest.raises(AuditError):
