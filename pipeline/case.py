@@ -103,8 +103,7 @@ def audit_case(case: Case, audit: Audit) -> CaseResult:
     wrong = (row.predicted, row.label) if row.correct is False else ()
     targets = sorted({audit.target, *(t for t in wrong if t is not None)})
     for method in audit.protocol.methods:
-        for target in targets:
-            work.run(method, target)
+        work.run(method, targets)
     work.measure_nulls()
     work.run_twins()
     work.measure_experts(single)

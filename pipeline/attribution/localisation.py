@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,15 +136,18 @@ def _grown(values: Floats, pixels: Floats, inside: Mask, low: float, high: float
         return sure
     spread = coarse.std(axis=tuple(range(1, coarse.ndim)), keepdims=True)
     coarse = coarse / np.where(spread > 0, spread, 1)
-    probability = random_walker(
-        np.moveaxis(coarse, 0, -1),
-        known,
-        beta=_CONTRAST,
-        mode="cg_j",
-        tol=1e-5,
-        channel_axis=-1,
-        return_full_prob=True,
-    )[0]
+    with warnings.catch_warnings():
+        # a probability may leave 0–1 by its tolerance: only which side of one half it is on counts here
+        warnings.filterwarnings("ignore", "The probability range is outside", UserWarning)
+        probability = random_walker(
+            np.moveaxis(coarse, 0, -1),
+            known,
+            beta=_CONTRAST,
+            mode="cg_j",
+            tol=1e-5,
+            channel_axis=-1,
+            return_full_prob=True,
+        )[0]
     fine = probability if shrink == 1 else resize(probability, values.shape, order=1)
     grown: Mask = np.where(seeds == 0, fine > 0.5, seeds == 1) & inside
     return grown

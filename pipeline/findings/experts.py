@@ -110,9 +110,12 @@ def _overlaps(results: Sequence[CaseResult], methods: Sequence[str]) -> list[Ove
     from pipeline.comparison import best_fixed_threshold
 
     found: dict[tuple[str, str], tuple[list[OverlapCurve], list[str]]] = {}
+    grown: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for result in results:
         for row in result.curves:
             curves, patients = found.setdefault((row.method, row.lesion), ([], []))
+            dice, iou = (float("nan") if v is None else v for v in row.grown)
+            grown.setdefault((row.method, row.lesion), []).append((dice, iou))
             curves.append(_curve(row))
             patients.append(result.patient)
     rows = []
@@ -128,6 +131,8 @@ def _overlaps(results: Sequence[CaseResult], methods: Sequence[str]) -> list[Ove
                 lesion=lesion,
                 otsu_dice=_share([c.otsu.dice for c in curves], patients),
                 otsu_iou=_share([c.otsu.iou for c in curves], patients),
+                grown_dice=_share([dice for dice, _ in grown[method, lesion]], patients),
+                grown_iou=_share([iou for _, iou in grown[method, lesion]], patients),
                 fixed_dice=_share([one.dice for one in fixed], patients),
                 fixed_iou=_share([one.iou for one in fixed], patients),
                 threshold=float(np.median(thresholds)) if thresholds else None,

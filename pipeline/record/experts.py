@@ -38,6 +38,9 @@ class CurveRow(Part):
         Marked pixels.
     otsu : tuple of float or None
         Dice, IoU and threshold (share of the maximum) after Otsu.
+    grown : tuple of float or None
+        Dice and IoU of the segment that grows from the map's highest pixels along the image's edges, see
+        `pipeline.attribution.localisation.localise`.
     excluded : str
         Why nothing could be measured.
     """
@@ -48,6 +51,7 @@ class CurveRow(Part):
     correct: list[int]
     marked: int
     otsu: tuple[float | None, float | None, float | None]
+    grown: tuple[float | None, float | None] = (None, None)
     excluded: str = ""
 
 
@@ -114,6 +118,8 @@ class OverlapFinding(Part):
     ----------
     otsu_dice, otsu_iou : Figure
         After Otsu's threshold.
+    grown_dice, grown_iou : Figure
+        Of the segment that grows from the map's highest pixels (Simonyan et al. 2013).
     fixed_dice, fixed_iou : Figure
         At the share of the maximum that served the other patients best.
     threshold : float or None
@@ -124,6 +130,8 @@ class OverlapFinding(Part):
     lesion: str
     otsu_dice: Figure
     otsu_iou: Figure
+    grown_dice: Figure = Field(default_factory=Figure)
+    grown_iou: Figure = Field(default_factory=Figure)
     fixed_dice: Figure
     fixed_iou: Figure
     threshold: float | None = None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.errors import AuditError
 from pipeline.images import Photograph, Volume, read_mask
 from pipeline.models.prepared import Prepared
 from pipeline.record.experts import CurveRow, DetectionRow
@@ -68,6 +69,7 @@ class Marks:
 
         if not self.masks:
             return []
+        grown = self._grown(values)
         return [
             CurveRow(
                 method=method,
@@ -76,10 +78,29 @@ class Marks:
                 correct=curve.correct.tolist(),
                 marked=curve.marked,
                 otsu=(_number(curve.otsu.dice), _number(curve.otsu.iou), _number(curve.otsu.threshold)),
+                grown=(None, None) if grown is None or curve.excluded else self._shared(grown, lesion),
                 excluded=curve.excluded,
             )
             for lesion, curve in overlap_curves(self._native(values), self.masks, self.inside).items()
         ]
+
+    def _grown(self, values: npt.NDArray[Any]) -> BoolArray | None:
+        """Native pixels of the segment that grows from the map's highest pixels (Simonyan et al. 2013)."""
+        from pipeline.attribution.localisation import localise
+        from pipeline.comparison import to_native
+
+        try:
+            found = localise(values, self._prepared.tensor[0].numpy(), field=self._prepared.field)
+        except AuditError:  # nothing positive in the field: the curves say so
+            return None
+        native: BoolArray = to_native(found.mask, self._prepared.native_from_model, self._shape)
+        return native & self.inside
+
+    def _shared(self, segment: BoolArray, lesion: str) -> tuple[float, float]:
+        """Dice and IoU of a segment with the marks of one lesion type."""
+        marked = self.masks[lesion] & self.inside
+        both, either = int((segment & marked).sum()), int((segment | marked).sum())
+        return 2 * both / (both + either), both / either
 
     def detections(self, method: str, values: npt.NDArray[Any]) -> list[DetectionRow]:
         """Find lesions one by one; a case without any marks says nothing and gets no row."""

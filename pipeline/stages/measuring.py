@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,8 +65,8 @@ class CaseWork:
         self.spacing: Any = np.linalg.norm(affine[:3, :3], axis=0) if mri else 1.0
         self.rim = RIM_MM if mri else RIM_PIXELS
 
-    def run(self, method: Method, target: int) -> None:
-        """Make and measure one map; a refusal becomes an error row."""
+    def run(self, method: Method, targets: Sequence[int]) -> None:
+        """Make and measure one method's maps for some classes, from one forward pass; refusals are rows."""
         from pipeline.attribution import METHODS, attribute
 
         labels = None
@@ -75,23 +75,36 @@ class CaseWork:
                 reason = self.regions.reason if self.regions is not None else "no atlas for this image"
                 self._refused(method.name, f"no regions: {reason}")
                 return
-            labels = self.regions.labels
+            labels = _tensor(self.regions.labels)
         begin = time.perf_counter()
         try:
-            relevance = attribute(
+            made = attribute(
                 self.audit.model.module,
                 self.prepared.tensor,
-                target,
+                [list(targets)],
                 method=method.name,
-                regions=None if labels is None else _tensor(labels),
+                regions=labels,
                 **method.options,
             )
         except AuditError as error:
-            self._refused(method.name, str(error))
+            if len(targets) == 1:
+                self._refused(method.name, str(error))
+            else:  # one class may be refused where the other is not
+                for target in targets:
+                    self.run(method, [target])
             return
-        seconds = time.perf_counter() - begin
-        values = _one_channel(relevance, signed=METHODS[method.name].signed)
-        name = f"{method.name}_class-{target}"
+        seconds = (time.perf_counter() - begin) / len(targets)
+        for index, target in enumerate(targets):
+            self._add(method.name, target, "seconds", seconds)
+            own = None if made.region_scores is None else made.region_scores[index].double().numpy()
+            values = _one_channel(made, index, signed=METHODS[method.name].signed)
+            self._keep(method.name, target, values, own)
+
+    def _keep(
+        self, method: str, target: int, values: npt.NDArray[np.float32], own: npt.NDArray[Any] | None
+    ) -> None:
+        """Write and measure one map; `own` are the method's own scores of the regions."""
+        name = f"{method}_class-{target}"
         self.maps[name] = values
         self.row.maps.append(name)
         write_map(
@@ -102,12 +115,27 @@ class CaseWork:
             native_from_model=self.prepared.native_from_model,
             native_shape=self.prepared.native_shape,
         )
-        self._add(method.name, target, "seconds", seconds)
-        self._measure(method.name, target, values)
-        self._measure_regions(method.name, target, values, relevance)
+        self._measure(method, target, values)
+        self._measure_regions(method, target, values, own)
         if target == self.audit.target:
-            self.detections += self._marks.detections(method.name, values)
-            self.curves += self._marks.overlap(method.name, values)
+            self._segment(method, values)
+
+    def _segment(self, method: str, values: npt.NDArray[Any]) -> None:
+        """Lesions one by one, and the map as a segmentation."""
+        self.detections += self._marks.detections(method, values)
+        curves = self._marks.overlap(method, values)
+        self.curves += curves
+        for curve in curves:
+            for kind, (dice, iou) in {"otsu": curve.otsu[:2], "grown": curve.grown}.items():
+                for metric, value in (("dice", dice), ("iou", iou)):
+                    self._add(
+                        method,
+                        self.audit.target,
+                        f"{kind}_{metric}",
+                        np.nan if value is None else value,
+                        lesion=curve.lesion,
+                        status=curve.excluded,
+                    )
 
     def run_twins(self) -> None:
         """Make and measure the same maps with every twin of the model; they are not kept."""
@@ -127,7 +155,7 @@ class CaseWork:
                 except AuditError as error:
                     self._refused(name, str(error))
                     continue
-                values = _one_channel(relevance, signed=METHODS[method.name].signed)
+                values = _one_channel(relevance, 0, signed=METHODS[method.name].signed)
                 self._add(name, target, "zero_map", float(not np.any(values)))
                 self._measure(name, target, values)
                 self._measure_regions(name, target, values, None, single=False)
@@ -207,7 +235,7 @@ class CaseWork:
         method: str,
         target: int,
         values: npt.NDArray[Any],
-        relevance: Relevance | None,
+        own: npt.NDArray[Any] | None,
         *,
         single: bool = True,
     ) -> None:
@@ -218,9 +246,8 @@ class CaseWork:
 
         table = self.regions.table
         scores = region_scores(values, self.regions.labels, table, voxel_volume=float(np.prod(self.spacing)))
-        if relevance is not None and relevance.region_scores is not None:
-            sums = relevance.region_scores[0].double().numpy()
-            scores = scores_from_sums(scores.names, sums, sums, scores.volume)
+        if own is not None:
+            scores = scores_from_sums(scores.names, own, own, scores.volume)
         regions = zip(scores.names, scores.density, scores.signed, strict=True) if single else ()
         for name, density, signed in regions:
             self._add(method, target, "region_density", density, region=name)
@@ -277,8 +304,8 @@ def on_model_grid(mask: BoolArray, prepared: Prepared) -> BoolArray:
     return grid
 
 
-def _one_channel(relevance: Relevance, *, signed: bool) -> npt.NDArray[np.float32]:
-    values = relevance.values[0]
+def _one_channel(relevance: Relevance, index: int, *, signed: bool) -> npt.NDArray[np.float32]:
+    values = relevance.values[index]
     one = values.sum(0) if signed else values.abs().sum(0)
     plain: npt.NDArray[np.float32] = one.float().numpy()
     return plain
