@@ -104,6 +104,8 @@ def audit_cohort(
     begin, started = time.perf_counter(), _now()
     results: dict[str, CaseResult] = {}
     errors: list[ErrorRow] = []
+    with _log(audit.folder) as log:
+        _learn_concepts(audit, log)
     with _log(audit.folder) as log, _progress(len(cohort.cases)) as advance:
         log.info("memory: %s", allocator())
         for case in cohort.cases:
@@ -140,6 +142,17 @@ def finish(folder: Path) -> None:
 
     render_report(folder)
     _write_manifest(folder, read_record(folder))
+
+
+def _learn_concepts(audit: Audit, log: logging.Logger) -> None:
+    """Learn concepts before the first case asks for them, where the protocol does, with a bar of its own."""
+    from pipeline.stages.concepts import concepts_of, mace_of
+
+    if mace_of(audit.protocol) is None:
+        return
+    learning = concepts_of(audit, progress=True).learning
+    shown = "may be shown" if learning.faithful else "are not shown"
+    log.info("concepts: %s", learning.refused or f"agreement {learning.fidelity.value:.2f}, they {shown}")
 
 
 def _check_and_run(

@@ -116,6 +116,7 @@ def audit_case(case: Case, audit: Audit) -> CaseResult:
         measurements=work.measurements,
         detections=work.detections,
         curves=work.curves,
+        concepts=work.concepts,
         errors=work.errors,
         inputs=hashes,
     )

@@ -101,16 +101,24 @@ def concept_image(
     -------
     torch.Tensor, shape (C, *spatial)
     """
-    number("quantile", quantile, low=0, high=1)
     if image.ndim != concept_map.ndim + 1 or concept_map.ndim not in {2, 3}:
         raise MethodError(
             f"an image of shape {tuple(image.shape)} and a concept map of {tuple(concept_map.shape)}",
             "give (C, *spatial) and (*grid)",
         )
-    fine = upsample(concept_map[None, None].to(image), tuple(image.shape[1:]))[0, 0]
+    seen = concept_mask(concept_map, tuple(image.shape[1:]), quantile=quantile).to(image.device)
+    return torch.where(seen, image, torch.as_tensor(black).to(image))
+
+
+def concept_mask(
+    concept_map: torch.Tensor, spatial: tuple[int, ...], *, quantile: float = 0.9
+) -> torch.Tensor:
+    """Where a concept shows: bool (*spatial), the highest part of its map (*grid), upsampled linearly."""
+    number("quantile", quantile, low=0, high=1)
+    fine = upsample(concept_map[None, None], spatial)[0, 0]
     rank = min(int(quantile * fine.numel()), fine.numel() - 1)
     level = fine.flatten().sort().values[rank]
-    return torch.where((fine >= level) & (fine > 0), image, torch.as_tensor(black).to(image))
+    return (fine >= level) & (fine > 0)
 
 
 @dataclass(frozen=True, eq=False)

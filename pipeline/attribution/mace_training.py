@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,6 +24,7 @@ Progress = Callable[[int, int, float], None]
 
 _TRIPLET_WEIGHT = 0.1
 _FEWEST = 10
+_COUNTS = {"concepts": 2, "epochs": 1, "batch_size": 1, "stage": 0}  # and the least of each
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,8 +198,9 @@ def learn_concepts(
     progress: bool | Progress = False,
 ) -> MaceState:
     """Train on the images that are not `apart`, and measure fidelity on those that are; as in `fit_mace`."""
-    _check(concepts=concepts, epochs=epochs, batch_size=batch_size)
-    number("learning_rate", learning_rate, low=0, above=True)
+    check_training(
+        {"concepts": concepts, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+    )
     bridge, learnt, unseen = seen.bridge, seen[~apart], seen[apart]
     wanted = seen.decisions if labels is None else _label_rows(labels, seen.decisions)
     with torch.random.fork_rng(devices=[]), torch.inference_mode(mode=False):
@@ -296,9 +299,12 @@ def _shown(progress: bool | Progress, epochs: int) -> Iterator[Progress]:
     elif not progress:
         yield lambda _epoch, _epochs, _loss: None
     else:
+        import sys
+
+        from rich.console import Console
         from rich.progress import Progress as Bar
 
-        with Bar(transient=True) as bar:
+        with Bar(transient=True, console=Console(file=sys.stderr)) as bar:
             task = bar.add_task("MACE", total=epochs)
 
             def show(epoch: int, _epochs: int, loss: float) -> None:
@@ -307,7 +313,23 @@ def _shown(progress: bool | Progress, epochs: int) -> Iterator[Progress]:
             yield show
 
 
-def _check(**counts: int) -> None:
-    for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise MethodError(f"{name}={value!r} is not a count", "give a whole number from 1")
+def check_training(options: Mapping[str, Any]) -> None:
+    """Refuse options of `fit_mace` that it does not have or cannot use, before anything is computed.
+
+    Raises
+    ------
+    pipeline.errors.MethodError
+    """
+    for name, value in options.items():
+        if name in _COUNTS:
+            if isinstance(value, bool) or not isinstance(value, int) or value < _COUNTS[name]:
+                raise MethodError(
+                    f"option {name}={value!r} is not a count", f"give a whole number from {_COUNTS[name]}"
+                )
+        elif name == "learning_rate":
+            number(name, value, low=0, above=True)
+        elif name == "held_out":
+            number(name, value, low=0.05, high=0.5)
+        else:
+            known = ", ".join(sorted([*_COUNTS, "learning_rate", "held_out"]))
+            raise MethodError(f"method 'mace' has no option {name!r}", f"its options are: {known}")

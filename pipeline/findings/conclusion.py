@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pipeline.cohort import Cohort
 from pipeline.files import whole_file, write_text
 from pipeline.findings.agreement import agreement_rows, drop_zero_maps
+from pipeline.findings.concepts import concept_findings
 from pipeline.findings.experts import expert_findings
 from pipeline.findings.overview import find, mean_figures, measurement_table, region_rows, skill
 from pipeline.provenance import machine, peak_memory_mb, versions
@@ -78,6 +79,7 @@ def conclude(
     comparable, twins = drop_zero_maps(table, known_twins(audit.model, protocol, audit.folder))
     agreement = agreement_rows(comparable, protocol, target)
     criteria = [judge(c, find(c, table, target, skills, agreement, interventions)) for c in protocol.criteria]
+    rows = choose_pages([r.row for r in results], protocol.case_pages)
     record = AuditRecord(
         title=protocol.title or f"Audit of {_model_name(audit)}",
         modality=protocol.modality,
@@ -96,10 +98,11 @@ def conclude(
             "outside": mean_figures(table, "share_outside", target),
             "log2_rim_density": mean_figures(table, "log2_rim_density", target),
         },
-        cases=choose_pages([r.row for r in results], protocol.case_pages),
+        cases=rows,
         errors=[*errors, *(e for r in results for e in r.errors)],
         atlas=_atlas_summary(audit),
         interventions=interventions,
+        concepts=concept_findings(audit, results, rows),
         provenance=Provenance(
             versions=versions(),
             seed=protocol.seed,

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 
 from pipeline.errors import RecordError
 from pipeline.files import sha256_of, whole_file, write_text
+from pipeline.record.concepts import ConceptFindings, ConceptRow
 from pipeline.record.experts import CurveRow, DetectionRow, ExpertFindings
 from pipeline.record.interventions import Interventions
 from pipeline.record.parts import Figure as Figure
@@ -266,8 +267,8 @@ class CaseResult(_Part):
         Hash of everything the result depends on.
     inputs : dict of str to str
         File name → SHA-256.
-    detections, curves : list
-        What is needed to find lesions one by one and to choose thresholds on other patients.
+    detections, curves, concepts : list
+        What is needed to find lesions, to choose thresholds on other patients, and to show concepts.
     """
 
     key: str
@@ -276,6 +277,7 @@ class CaseResult(_Part):
     measurements: list[Measurement] = Field(default_factory=list)
     detections: list[DetectionRow] = Field(default_factory=list)
     curves: list[CurveRow] = Field(default_factory=list)
+    concepts: list[ConceptRow] = Field(default_factory=list)
     errors: list[ErrorRow] = Field(default_factory=list)
     inputs: dict[str, str] = Field(default_factory=dict)
 
@@ -316,6 +318,7 @@ class AuditRecord(_Part):
     errors: list[ErrorRow] = Field(default_factory=list)
     atlas: dict[str, str] = Field(default_factory=dict)
     interventions: Interventions | None = None
+    concepts: ConceptFindings | None = None
     provenance: Provenance
     limits: list[str] = Field(default_factory=list)
 

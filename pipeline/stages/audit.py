@@ -17,6 +17,7 @@ from pipeline.provenance import versions
 if TYPE_CHECKING:
     from atlases import Atlas
     from pipeline.stages.average_marks import AverageMarks
+    from pipeline.stages.concepts import ConceptSet
     from pipeline.stages.twins import TwinSet
 
 
@@ -68,6 +69,13 @@ class Audit:
         return marks_key(self.calibration)
 
     @cached_property
+    def concepts(self) -> ConceptSet:
+        """Concepts to explain with, learnt when the first case needs them."""
+        from pipeline.stages.concepts import concepts_of
+
+        return concepts_of(self)
+
+    @cached_property
     def settings_key(self) -> str:
         """Hash of all that is the same for every case: protocol, weights, card, atlas, versions; no path."""
         protocol = self.protocol.model_dump(
@@ -86,5 +94,9 @@ class Audit:
         atlas = hashlib.sha256(self.atlas.labels.tobytes()).hexdigest() if self.atlas else ""
         card = self.model.card.model_dump(mode="json") if self.model.card else None
         parts = [protocol, self.model.sha256, card, self.target, atlas, versions()]
+        from pipeline.stages.concepts import concepts_key, mace_of
+
+        if mace_of(self.protocol) is not None:
+            parts.append(concepts_key(self))
         text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()

@@ -15,10 +15,12 @@ from pipeline.errors import AnatomyError, AuditError
 from pipeline.images.maps import write_map
 from pipeline.models.prepared import Prepared
 from pipeline.protocol import Method
+from pipeline.record.concepts import ConceptRow
 from pipeline.record.experts import CurveRow, DetectionRow
 from pipeline.record.schema import CaseRow, ErrorRow, Measurement
 from pipeline.stages.audit import Audit
 from pipeline.stages.average_marks import AVERAGE
+from pipeline.stages.concepts import concept_rows
 from pipeline.stages.marks import Marks
 from pipeline.stages.twins import twin_methods
 
@@ -58,6 +60,8 @@ class CaseWork:
         self.measurements: list[Measurement] = []
         self.detections: list[DetectionRow] = []
         self.curves: list[CurveRow] = []
+        self.concepts: list[ConceptRow] = []
+        self.concept_masks: dict[str, BoolArray] = {}
         self.errors: list[ErrorRow] = []
         self._marks = Marks(marks, prepared)
         mri = audit.protocol.modality == "mri"
@@ -76,6 +80,11 @@ class CaseWork:
                 self._refused(method.name, f"no regions: {reason}")
                 return
             labels = _tensor(self.regions.labels)
+        options = dict(method.options)
+        if method.name == "mace":
+            if self.audit.concepts.state is None:
+                return  # said once, for all cases
+            options = {"state": self.audit.concepts.state}
         begin = time.perf_counter()
         try:
             made = attribute(
@@ -84,7 +93,7 @@ class CaseWork:
                 [list(targets)],
                 method=method.name,
                 regions=labels,
-                **method.options,
+                **options,
             )
         except AuditError as error:
             if len(targets) == 1:
@@ -99,6 +108,11 @@ class CaseWork:
             own = None if made.region_scores is None else made.region_scores[index].double().numpy()
             values = _one_channel(made, index, signed=METHODS[method.name].signed)
             self._keep(method.name, target, values, own)
+            if method.name == "mace":
+                rows, masks = concept_rows(made, index, values.shape)
+                self.concepts += rows
+                self.concept_masks |= masks
+                self._add(method.name, target, "concepts_agree", float(rows[0].agrees))
 
     def _keep(
         self, method: str, target: int, values: npt.NDArray[np.float32], own: npt.NDArray[Any] | None
@@ -206,6 +220,7 @@ class CaseWork:
             f"marks_{lesion}": on_model_grid(mask, self.prepared) for lesion, mask in self.marks.items()
         }
         arrays |= {f"map_{name}": values for name, values in self.maps.items()}
+        arrays |= self.concept_masks
         if self.prepared.affine is not None:
             arrays["affine"] = self.prepared.affine
         if self.regions is not None and self.regions.registered:

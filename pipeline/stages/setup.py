@@ -77,13 +77,14 @@ def _check_names(protocol: Protocol) -> None:
             mistakes.append(f"unknown method {method.name!r} (known: {', '.join(METHODS)})")
             continue
         try:
-            check_options(METHODS[method.name], method.options)
+            if method.name == "mace":
+                from pipeline.attribution.mace_training import check_training
+
+                check_training(method.options)
+            else:
+                check_options(METHODS[method.name], method.options)
         except AuditError as error:
             mistakes.append(str(error))
-        if method.name == "mace":
-            mistakes.append(
-                "mace needs a fitted state, which no protocol can give: call attribute from Python"
-            )
         if method.name == "region_occlusion" and protocol.atlas is None:
             mistakes.append("region_occlusion needs regions: name an atlas (photographs: ETDRS)")
     mistakes += _check_twins(protocol)
@@ -119,6 +120,8 @@ def _check_twins(protocol: Protocol) -> list[str]:
         for name in protocol.twins.methods or ()
         if name not in names
     ]
+    if "mace" in (protocol.twins.methods or ()):
+        mistakes.append("twins: the concepts of mace belong to one model, a twin has none")
     if not mistakes and all(name in METHODS for name in names):
         with_twins = [m.name for m in twin_methods(protocol)]
         mistakes += [

@@ -164,9 +164,10 @@ def capacity(scene: Scene, tallest: float) -> int:
     return rows * scene.panels_per_row
 
 
-def _axes(
+def axes_of(
     figure: Any, scene: Scene, cursor: Any, cell: tuple[float, float], width: float
 ) -> list[tuple[Any, Plane]]:
+    """Add the axes of one panel, one a plane, below its heading at `cell` (left, top; millimetres)."""
     planes = scene.planes(cursor)
     unit = (width - 0.8 * (len(planes) - 1)) / sum(p.width for p in planes)
     tallest = max(p.height for p in planes) * unit
@@ -181,14 +182,16 @@ def _axes(
     return out
 
 
-def _heading(figure: Any, cell: tuple[float, float], title: str, remark: str = "") -> None:
+def heading(figure: Any, cell: tuple[float, float], title: str, remark: str = "") -> None:
+    """Write a panel's title, and a remark below it."""
     axes = place(figure, cell[0], cell[1], 10, TITLE)
     axes.set_axis_off()
     axes.text(0, 0.68, title, fontsize=7, fontweight="bold", va="center", transform=axes.transAxes)
     axes.text(0, 0.26, remark, fontsize=5.6, va="center", color="#525a63", transform=axes.transAxes)
 
 
-def _label(axes: Any, plane: Plane) -> None:
+def label(axes: Any, plane: Plane) -> None:
+    """Write the orientation at the sides of a plane."""
     from matplotlib import patheffects
 
     spots = (
@@ -214,22 +217,22 @@ def _label(axes: Any, plane: Plane) -> None:
 
 
 def _draw_image(figure: Any, scene: Scene, cell: tuple[float, float], width: float) -> None:
-    _heading(figure, cell, "Image", scene.where(scene.start()))
+    heading(figure, cell, "Image", scene.where(scene.start()))
     coloured = scene.image.ndim > scene.field.ndim
     shown = np.clip(scene.image, 0, 1) if coloured else overlay.grey(scene.image, scene.field)
-    for axes, plane in _axes(figure, scene, scene.start(), cell, width):
+    for axes, plane in axes_of(figure, scene, scene.start(), cell, width):
         axes.imshow(plane.cut(shown), cmap=None if coloured else "gray", vmin=0, vmax=1, aspect="auto")
-        _label(axes, plane)
+        label(axes, plane)
 
 
 def _draw_marks(
     figure: Any, scene: Scene, background: Array, cell: tuple[float, float], width: float
 ) -> None:
-    _heading(figure, cell, "Expert marks", scene.where(scene.start()))
-    for axes, plane in _axes(figure, scene, scene.start(), cell, width):
+    heading(figure, cell, "Expert marks", scene.where(scene.start()))
+    for axes, plane in axes_of(figure, scene, scene.start(), cell, width):
         axes.imshow(0.8 * plane.cut(background), cmap="gray", vmin=0, vmax=1, aspect="auto")
         overlay.draw_marks(axes, {n: plane.cut(m) for n, m in scene.marks.items()})
-        _label(axes, plane)
+        label(axes, plane)
 
 
 def _draw_map(
@@ -244,11 +247,11 @@ def _draw_map(
     rest = " · ".join(text for text in (size, scene.where(cursor)) if text)
     side = shorten(item.side, max(int(width / 1.05) - len(rest) - 3, 12))
     remark = f"{side} · {rest}" if side else rest
-    _heading(figure, cell, shorten(item.title, int(width / 1.5)), remark)
-    for axes, plane in _axes(figure, scene, cursor, cell, width):
+    heading(figure, cell, shorten(item.title, int(width / 1.5)), remark)
+    for axes, plane in axes_of(figure, scene, cursor, cell, width):
         overlay.draw_map(axes, plane.cut(background), plane.cut(relevance) / scale, plane.cut(soft), level)
         overlay.draw_marks(axes, {n: plane.cut(m) for n, m in scene.marks.items()}, width=0.45)
-        _label(axes, plane)
+        label(axes, plane)
 
 
 def _draw_legend(figure: Any, names: Sequence[str], target: str, total: float) -> None:

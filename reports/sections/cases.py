@@ -143,7 +143,7 @@ def _pictures(context: Context, index: int, case: CaseRow, arrays: Arrays, free:
     from reports.figures.panels import capacity, draw_case, lead_panels
 
     record = context.record
-    scene = _scene(record, arrays)
+    scene = scene_of(record, arrays)
     maps = _maps(record, case, arrays)
     names = [clean(plain(name)) for name in scene.marks]
     target = clean(class_name(record.target, record.model.classes))
@@ -178,7 +178,8 @@ def _caption(record: AuditRecord, scene: Scene, *, several: bool) -> str:
     return text
 
 
-def _scene(record: AuditRecord, arrays: Arrays) -> Scene:
+def scene_of(record: AuditRecord, arrays: Arrays) -> Scene:
+    """Put a case's arrays on a page, as a brain or as a photograph."""
     if record.modality == "mri":
         from reports.figures.brain import Brain
 
