@@ -110,6 +110,31 @@ def figure(value: Figure) -> str:
     return f"{number(value.value)} {interval(value.low, value.high)}"
 
 
+def compact(value: Figure) -> str:
+    """Print a value and its interval with two decimals, for tables of many: `1.37 [0.85, 2.03]`.
+
+    Values that two decimals would hide are printed as `figure` does.
+    """
+    parts = (value.value, value.low, value.high)
+    if any(p is None or not math.isfinite(p) or abs(p) >= 1000 for p in parts):
+        return figure(value)
+    if all(abs(p or 0.0) < 0.095 for p in parts):
+        return figure(value)
+    texts = [f"{p:.2f}".replace("-", MINUS).replace(f"{MINUS}0.00", "0.00") for p in parts]
+    return f"{texts[0]} [{texts[1]}, {texts[2]}]"
+
+
+def percent(value: Figure) -> str:
+    """Print a share with its interval: `1.8 % [1.0, 4.0]`."""
+    if value.value is None:
+        return NONE
+    text = f"{100 * value.value:.{0 if value.value >= 0.095 else 1}f}\N{NO-BREAK SPACE}%"
+    if value.low is None or value.high is None:
+        return text
+    low, high = (f"{100 * x:.{0 if x >= 0.095 else 1}f}" for x in (value.low, value.high))
+    return f"{text} [{low}, {high}]".replace("-", MINUS)
+
+
 def counted(value: Figure) -> str:
     """Print how many patients were counted and how many cases were left out."""
     return f"{value.n}" if not value.excluded else f"{value.n} ({value.excluded} left out)"

@@ -68,7 +68,8 @@ def region_rows(
     roles : dict of str to str
         Region → role (`expected`, `control` or empty).
     """
-    from pipeline.comparison import mean_interval
+    from pipeline.comparison import mean_interval, rank_intervals
+    from pipeline.comparison.regions import RegionScores
 
     rows: list[RegionRow] = []
     mine = table[(table.target == target) & (table.metric == "region_density")]
@@ -79,13 +80,16 @@ def region_rows(
         wide = part.set_index(["case", "patient", "region"])["value"].unstack("region")
         patients = wide.index.get_level_values("patient").to_numpy()
         relative = wide.div(wide.mean(axis=1), axis=0)
-        ranks = wide.rank(axis=1, ascending=False)
+        names = tuple(str(region) for region in wide.columns)
+        densities = wide.to_numpy(np.float64)
+        scores = [RegionScores(names, np.ones(len(names)), d, d, d) for d in densities]
+        ranks = rank_intervals(scores, patients, seed=protocol.seed)
         rows += [
             RegionRow(
                 method=method,
                 region=str(region),
                 density=figure_of(mean_interval(relative[region].to_numpy(), patients)),
-                rank=figure_of(mean_interval(ranks[region].to_numpy(), patients)),
+                rank=figure_of(ranks[str(region)]),
                 role=roles.get(str(region), ""),
             )
             for region in wide.columns
@@ -94,7 +98,7 @@ def region_rows(
 
 
 def mean_figures(table: pd.DataFrame, metric: str, target: int) -> dict[str, Figure]:
-    """Mean over patients of a metric that is measured once a map, for every method, null map and kind of twin.
+    """Mean over patients of a metric that is measured once a map: methods, null maps and kinds of twin.
 
     Twins are `twins:<method>` (those with random weights, averaged case by case) and `shuffled:<method>`.
     """
@@ -102,10 +106,11 @@ def mean_figures(table: pd.DataFrame, metric: str, target: int) -> dict[str, Fig
 
     mine = table[(table.target == target) & (table.metric == metric) & (table.lesion == "")]
     mine = mine.assign(method=mine.method.str.replace(r"^twin-\d+:", "twins:", regex=True))
+    bounds = (0.0, 1.0) if metric == "share_outside" else (-np.inf, np.inf)
     mine = mine.groupby(["method", "case", "patient"], sort=False)["value"].mean().reset_index()
     return {
         str(method).removeprefix(NULL): figure_of(
-            mean_interval(part.value.to_numpy(), part.patient.to_numpy())
+            mean_interval(part.value.to_numpy(), part.patient.to_numpy(), bounds=bounds)
         )
         for method, part in mine.groupby("method", sort=True)
     }

@@ -12,6 +12,8 @@ from reports.words import shorten
 
 HEIGHT, GAP, LEFT = 42.0, 6.0, 12.0
 PER_ROW = 4
+TOPS = (0.05, 0.1, 0.2, 0.4, 1.0)
+"""Ends of the axis of sensitivity: the same in every panel, and no larger than needed."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,15 @@ def free_response(path: Path, panels: Mapping[str, Mapping[str, Curve]]) -> None
     width = min(width, 70.0)
     rows = -(-len(panels) // columns)
     legend = 3 + 3.8 * -(-len(names) // 4)
+    highest = max((y for lines in panels.values() for c in lines.values() for y in c.sensitivity), default=1)
+    top = next(share for share in TOPS if share >= min(highest, 1))
     with canvas(path, TEXT_WIDTH, legend + rows * (HEIGHT + 19)) as figure:
         for index, (title, lines) in enumerate(panels.items()):
             column, row = index % columns, index // columns
             axes = place(
                 figure, LEFT + column * (width + GAP), legend + 6 + row * (HEIGHT + 19), width, HEIGHT
             )
-            _panel(axes, title, lines, names, first=column == 0)
+            _panel(axes, title, lines, names, top, first=column == 0)
         _legend(figure, names, panels)
 
 
@@ -62,14 +66,17 @@ def _style(name: str, names: Sequence[str], *, null: bool) -> dict[str, Any]:
     }
 
 
-def _panel(axes: Any, title: str, lines: Mapping[str, Curve], names: Sequence[str], *, first: bool) -> None:
+def _panel(
+    axes: Any, title: str, lines: Mapping[str, Curve], names: Sequence[str], top: float, *, first: bool
+) -> None:
     axes.set_title(title, loc="left", pad=3, fontweight="bold")
     axes.set_xscale("log", base=2)
     ticks = (0.125, 0.5, 2, 8)
     axes.set_xticks(ticks, ["⅛", "½", "2", "8"])
     axes.minorticks_off()
-    axes.set_ylim(-0.02, 1.02)
-    axes.set_yticks((0, 0.25, 0.5, 0.75, 1), ["0", "25 %", "50 %", "75 %", "100 %"] if first else [])
+    axes.set_ylim(-0.02 * top, 1.02 * top)
+    shares = [top * quarter / 4 for quarter in range(5)]
+    axes.set_yticks(shares, [f"{100 * share:g} %" for share in shares] if first else [])
     axes.grid(color="#e3e6e9", linewidth=0.5)
     axes.set_axisbelow(True)
     axes.set_xlabel("false alarms per image")

@@ -6,97 +6,97 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.record.schema import Agreement
-from reports.blocks import Block, Bullets, Column, Part, Picture, Section, Table, Text
+from reports.blocks import Block, Callout, Column, Part, Picture, Section, Table, Text
 from reports.context import Context
 from reports.glossary import METRIC_ORDER, method, metric, metric_key, null
-from reports.plainly import agreement_sentences
-from reports.words import clean, figure, number, p_value, plain, plural
+from reports.plainly import AVERAGE, SURE, TWINS, agreement_sentence, detector_sentence, standing
+from reports.sections.agreement_tables import measures, twins
+from reports.words import compact, plain, plural
 
 if TYPE_CHECKING:
-    from pipeline.record.schema import Figure
-    from reports.figures.charts import Panel, Row
+    from reports.figures.beside import Line
 
-ROWS_SHOWN = 72
 SINGLE_SHOWN = 100
-DRAWN = (
-    "log2_mass_lift",
-    "expected_log2_density_lift",
-    "mass_accuracy",
-    "rank_accuracy",
-    "auprc",
-    "pointing_game",
-)
+PLACES = 5
+REFERENCES = (*TWINS, "contrast", AVERAGE)
 
 
 def build(context: Context) -> Section | None:
-    """Build one part per lesion type."""
+    """Build an overview, one page a lesion type, and the other measures in one table."""
     agreement = context.record.agreement
     if not agreement:
         return None
+    by_lesion = {
+        lesion: main_rows([row for row in agreement if row.lesion == lesion])
+        for lesion in dict.fromkeys(row.lesion for row in agreement)
+    }
     blocks: list[Block] = [
         Text(
-            "Relevance is compared with the marks of experts, and so are maps that know nothing of the "
-            "model, and the same method on twins of the model that have learnt nothing. Only what lies "
-            "clearly above these nulls and twins says something about the model. Difference: method minus "
-            "null or twin, paired by case. p: paired test, corrected for the number of tests "
-            "(Benjamini–Hochberg). n: patients."
-        )
+            "A map above chance proves nothing: even a model that has learnt nothing has one. So each map is "
+            "compared, case by case, with maps that never ask the model (nulls), and with the same method on "
+            "twins of the model that have learnt nothing. Only what lies above all of them says something "
+            "about the model. In the plots, filled dots are the model’s maps, open symbols the same method "
+            "on twins, and grey rows ask no model; on the right stands what the method reaches minus what "
+            "twins and local contrast reach. Differences to every null, with p, are in audit.json, single "
+            "cases in measurements.parquet."
+        ),
+        *_overview(by_lesion),
     ]
     left_out = _left_out(agreement)
     if left_out:
         blocks.append(Text(left_out, small=True))
-    for index, lesion in enumerate(dict.fromkeys(row.lesion for row in agreement)):
-        rows = [row for row in agreement if row.lesion == lesion]
-        blocks.append(Part(plain(lesion).capitalize(), _part(context, index, lesion, rows)))
     if context.record.experts.twins:
-        blocks.append(_twins(context))
+        blocks.append(twins(context.record.experts.twins))
+    for index, (lesion, rows) in enumerate(by_lesion.items()):
+        every = [row for row in agreement if row.lesion == lesion]
+        blocks.append(Part(_title(lesion), _page(context, index, rows, every), new_page=True))
     return Section(
         "agreement",
         "Agreement with experts",
         "Does relevance lie where experts see lesions, and more so than any map would?",
         blocks,
+        new_page=True,
     )
 
 
-def _twins(context: Context) -> Part:
-    rows = [
-        [
-            twin.name,
-            twin.kind,
-            str(twin.images),
-            number(twin.spread),
-            ", ".join(f"{method(m).title} {100 * s:.0f} %" for m, s in twin.zero_maps.items() if s) or "none",
-            f"left out: {twin.degenerate}" if twin.degenerate else "compared with",
-        ]
-        for twin in context.record.experts.twins
-    ]
-    table = Table(
-        caption="Twins have the audited architecture. Random weights get the BatchNorm statistics of this "
-        "cohort’s images; one that hardly reacts to its input would be beaten by anything and is left out.",
-        columns=[
-            Column("Twin", 0.9),
-            Column("Weights", 1.3),
-            Column("Images", 0.7, "right"),
-            Column("Spread of logits", 1, "right"),
-            Column("Empty maps", 1.4),
-            Column("Use", 2.2),
-        ],
-        rows=rows,
-    )
-    return Part("Twins of the model", [table])
+def main_rows(rows: Sequence[Agreement]) -> list[Agreement]:
+    """Rows of the measure that decides: the first of `METRIC_ORDER` that was measured."""
+    first = min({metric_key(row.metric) for row in rows}, key=_order)
+    return [row for row in rows if metric_key(row.metric) == first]
 
 
-def _against(rows: Sequence[Agreement]) -> str:
-    """Name cases whose logit is negative: their relevance says why the model did not call the class."""
-    found = [row for row in rows if row.against is not None and row.metric in DRAWN[:2]]
-    if not found:
-        return ""
-    told = [f"{method(row.method).title} {figure(row.against or row.figure)}" for row in found]
-    count = max((row.against.n + row.against.excluded) for row in found if row.against)
-    return (
-        f"Reported apart: {plural(count, 'case')} with a negative logit for the audited class, where "
-        f"relevance explains why the model did not call it. Their lift (log₂): {'; '.join(told)}."
-    )
+def _order(name: str) -> tuple[int, str]:
+    return (METRIC_ORDER.index(name) if name in METRIC_ORDER else len(METRIC_ORDER), name)
+
+
+def _title(lesion: str) -> str:
+    return plain(lesion).capitalize()
+
+
+def _overview(by_lesion: dict[str, list[Agreement]]) -> list[Block]:
+    """Tabulate where each method stands on each lesion type."""
+    names = list(dict.fromkeys(row.method for rows in by_lesion.values() for row in rows))
+    tables: list[Block] = []
+    lesions = list(by_lesion)
+    for start in range(0, len(lesions), PLACES):
+        shown = lesions[start : start + PLACES]
+        cells = {(row.method, lesion): standing(row) for lesion in shown for row in by_lesion[lesion]}
+        tables.append(
+            Table(
+                caption="At a glance: what each map is surely above (paired by case, 95 % interval above 0 "
+                "and corrected p below 0.05), and if not above all, what it is not above.",
+                columns=[Column("Method", 1.1), *(Column(_title(lesion), 1.4) for lesion in shown)],
+                rows=[
+                    [method(name).title, *(cells.get((name, lesion), "–") for lesion in shown)]
+                    for name in names
+                ],
+            )
+        )
+    return tables
+
+
+def _lower(title: str) -> str:
+    return title[0].lower() + title[1:]
 
 
 def _left_out(agreement: Sequence[Agreement]) -> str:
@@ -107,131 +107,130 @@ def _left_out(agreement: Sequence[Agreement]) -> str:
     return f"Left out, for want of marks or of positive relevance: {'; '.join(told)}." if told else ""
 
 
-def _part(context: Context, index: int, lesion: str, rows: Sequence[Agreement]) -> list[Block]:
-    from reports.figures.charts import intervals
-
-    sentences = agreement_sentences(rows)
-    blocks: list[Block] = [Bullets(sentences)] if sentences else []
-    panels = _panels(context, lesion, rows)
-    if panels:
-        path, relative = context.figure_path(f"agreement-{index + 1}.svg")
-        intervals(path, panels, main="this method")
-        titles = ", ".join(panel.title for panel in panels)
-        blocks.append(
-            Picture(
-                relative,
-                alt=f"Agreement with the marks of {plain(lesion)}: {titles}, for each method with its 95 % "
-                "interval and the nulls in the same row. All numbers are in the table that follows.",
-                caption="Filled dots: the method, with its 95 % interval by patient. Open symbols: maps that "
-                "know nothing of the model, and twins that have learnt nothing, on the same cases. Dashed "
-                "line: chance, where it is one number.",
-            )
-        )
+def _page(context: Context, index: int, rows: list[Agreement], every: Sequence[Agreement]) -> list[Block]:
+    """Build the page of one lesion type: a sentence, a plot, what decides, and all measures."""
+    said = [agreement_sentence(rows), detector_sentence(every)]
+    blocks: list[Block] = [Callout("Conclusion", [text for text in said if text], tone="plain")]
+    if any(row.figure.value is not None for row in rows):
+        blocks.append(_picture(context, index, rows))
+    blocks.append(_table(rows))
     apart = _against(rows)
     if apart:
         blocks.append(Text(apart, small=True))
-    left = ROWS_SHOWN
-    for name in sorted(dict.fromkeys(row.metric for row in rows), key=_order):
-        lines = [line for row in rows if row.metric == name for line in _lines(row)]
-        if left > 0:
-            blocks.append(_table(name, lines[:left]))
-        left -= len(lines)
-    if left < 0:
-        blocks.append(Text(f"{plural(-left, 'row')} more in audit.json.", small=True))
+    if len({metric_key(row.metric) for row in every}) > 1:
+        blocks.append(measures(every))
     return blocks
 
 
-def _table(name: str, lines: list[list[str]]) -> Table:
-    term = metric(name)
-    return Table(
-        caption=f"{term.title}. {term.meaning}",
-        columns=[
-            Column("Method", 1.35),
-            Column("Value [95 %]", 1.75),
-            Column("n", 0.4, "right"),
-            Column("Null or twin", 1.75),
-            Column("Its value [95 %]", 1.75),
-            Column("Difference [95 %]", 1.85),
-            Column("p", 0.7, "right"),
-        ],
-        rows=lines,
+def _picture(context: Context, index: int, rows: Sequence[Agreement]) -> Picture:
+    from reports.figures.beside import beside
+
+    term = metric(rows[0].metric)
+    logarithm = metric_key(rows[0].metric).startswith(("log2", "expected_log2"))
+    path, relative = context.figure_path(f"agreement-{index + 1}.svg")
+    lines = _lines(context, rows)
+    beside(path, lines, term.title, 0.0 if logarithm else None)
+    experts = " Experts: one’s marks taken as the map, another’s as the truth." if rows[0].ceiling else ""
+    scale = "log₂: +1 is twice as much, 0 is chance. " if logarithm else ""
+    return Picture(
+        relative,
+        alt=f"{term.title} on {plain(rows[0].lesion)} for {plural(len(rows), 'method')}, their twins and "
+        "maps without any model, each with its 95 % interval, and paired differences. Differences are in the "
+        "next table, other numbers in the table of all measures.",
+        caption=f"{scale}Bars: 95 % interval by patient.{experts}",
     )
 
 
-def _order(name: str) -> tuple[int, str]:
-    key = metric_key(name)
-    return (METRIC_ORDER.index(key) if key in METRIC_ORDER else len(METRIC_ORDER), key)
+def _lines(context: Context, rows: Sequence[Agreement]) -> list[Line]:
+    from reports.figures.beside import Line
+    from reports.words import clean
 
+    def title(name: str) -> str:
+        return clean(null(name).title)
 
-def _lines(row: Agreement) -> list[list[str]]:
-    own = [method(row.method).title, figure(row.figure), str(row.figure.n)]
-    if not row.nulls:
-        return [[*own, "–", "–", "–", "–"]]
-    return [
-        [
-            *own,
-            null(name).title,
-            figure(value),
-            figure(row.differences[name]) if name in row.differences else "–",
-            p_value(row.p_values.get(name)),
-        ]
-        for name, value in row.nulls.items()
+    lines = [
+        Line(
+            clean(method(row.method).title),
+            row.figure,
+            twins={title(n): row.nulls[n] for n in TWINS if n in row.nulls},
+            differences={title(n): row.differences[n] for n in REFERENCES[:3] if n in row.differences},
+            single=_single(context, row),
+        )
+        for row in rows
     ]
+    nulls = {n: value for row in rows for n, value in row.nulls.items() if n not in TWINS}
+    lines += [Line(title(name), value, null=True) for name, value in nulls.items()]
+    ceiling = next((row.ceiling for row in rows if row.ceiling is not None), None)
+    if ceiling is not None:
+        lines.append(Line(title("experts"), ceiling, null=True))
+    return lines
 
 
-def _panels(context: Context, lesion: str, rows: Sequence[Agreement]) -> list[Panel]:
-    from reports.figures.charts import Panel
-
-    methods = list(dict.fromkeys(row.method for row in rows))
-    panels = []
-    for name in DRAWN:
-        found = {row.method: row for row in rows if metric_key(row.metric) == name}
-        if any(row.figure.value is not None for row in found.values()):
-            lines = [_row(context, m, lesion, found.get(m)) for m in methods]
-            panels.append(Panel(_short(name), lines, 0.0 if name.startswith("log2") else None))
-    return panels
-
-
-def _short(name: str) -> str:
-    return {
-        "log2_mass_lift": "Lift of relevance\non marks (log₂)",
-        "expected_log2_density_lift": "Density of expected\nregions (log₂)",
-        "mass_accuracy": "Relevance\non marks",
-        "rank_accuracy": "Strongest points\non marks",
-        "auprc": "Detection of\nmarks (AUPRC)",
-        "pointing_game": "Pointing\ngame",
-    }.get(name, metric(name).title)
-
-
-def _row(context: Context, name: str, lesion: str, row: Agreement | None) -> Row:
-    from pipeline.record.schema import Figure
-    from reports.figures.charts import Row
-
-    title = clean(method(name).title)
-    if row is None:
-        return Row(title, Figure())
-    return Row(
-        title,
-        row.figure,
-        {clean(null(n).title): value for n, value in _beside(row).items()},
-        _single(context, name, lesion, row.metric),
-    )
-
-
-def _beside(row: Agreement) -> dict[str, Figure]:
-    return row.nulls if row.ceiling is None else {**row.nulls, "experts": row.ceiling}
-
-
-def _single(context: Context, name: str, lesion: str, measure: str) -> list[float]:
-    """Single cases of the audited class; none for rates, where a case is 0 or 1, nor of large cohorts."""
+def _single(context: Context, row: Agreement) -> list[float]:
+    """Single cases of the audited class; none of large cohorts."""
     table = context.measurements
-    if table is None or metric_key(measure) == "pointing_game":
+    if table is None:
         return []
+    lesion = "" if row.lesion == "expected_regions" else row.lesion
     keep = (
-        (table["method"] == name)
+        (table["method"] == row.method)
         & (table["lesion"] == lesion)
-        & (table["metric"] == measure)
+        & (table["metric"] == row.metric)
         & (table["target"] == context.record.target)
     )
+    if "logit" in table:
+        keep &= ~(table["logit"] < 0)
     values = table.loc[keep, "value"].dropna()
     return [] if len(values) > SINGLE_SHOWN else [float(v) for v in values[abs(values) < 1e6]]
+
+
+def _table(rows: Sequence[Agreement]) -> Table:
+    """Tabulate what decides: the paired differences."""
+    present = dict.fromkeys(name for row in rows for name in row.differences)
+    shown = [name for name in REFERENCES if name in present]
+    shown = shown or list(present)[:4]
+    columns = [Column("Method", 1.25), Column("Reaches [95 %]", 1.7)]
+    columns += [Column(f"minus {_lower(null(name).title)}", 1.7) for name in shown]
+    columns.append(Column("n", 0.4, "right"))
+    return Table(
+        caption=f"{metric(rows[0].metric).title}: paired differences [95 %]. *: p below {SURE} after "
+        "correction (Benjamini–Hochberg). n: patients.",
+        columns=columns,
+        rows=[
+            [
+                method(row.method).title,
+                compact(row.figure),
+                *(_difference(row, name) for name in shown),
+                str(row.figure.n),
+            ]
+            for row in rows
+        ],
+        note=_floored(rows),
+    )
+
+
+def _difference(row: Agreement, name: str) -> str:
+    if name not in row.differences:
+        return "not run" if name in TWINS else "–"
+    p = row.p_values.get(name)
+    return f"{compact(row.differences[name])}{'*' if p is not None and p < SURE else ''}"
+
+
+def _floored(rows: Sequence[Agreement]) -> str:
+    told = [f"{method(row.method).title} {row.floored}" for row in rows if row.floored]
+    return f"Cases without measurable relevance on the marks, set to the floor: {', '.join(told)}." * bool(
+        told
+    )
+
+
+def _against(rows: Sequence[Agreement]) -> str:
+    """Name cases whose logit is negative: their relevance says why the model did not call the class."""
+    found = [row for row in rows if row.against is not None]
+    if not found:
+        return ""
+    told = [f"{method(row.method).title} {compact(row.against or row.figure)}" for row in found]
+    count = max((row.against.n + row.against.excluded) for row in found if row.against)
+    return (
+        f"Reported apart: {plural(count, 'case')} with a negative logit for the audited class, where "
+        f"relevance explains why the model did not call it. They reach: {'; '.join(told)}."
+    )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from pipeline.record.experts import LesionFinding
-from reports.blocks import Block, Bullets, Column, Part, Picture, Section, Table, Text
+from pipeline.record.experts import LesionFinding, OverlapFinding
+from reports.blocks import Block, Callout, Column, Picture, Section, Table, Text
 from reports.context import Context
 from reports.glossary import method, null
 from reports.plainly import CONTRAST, lesion_sentence
-from reports.words import clean, figure, number, plain, plural
+from reports.words import clean, compact, percent, plain, plural
+
+ROWS = 60
 
 
 def build(context: Context) -> Section | None:
@@ -21,7 +23,8 @@ def build(context: Context) -> Section | None:
         lesion: [row for row in found.lesions if row.lesion == lesion and _shown(row)]
         for lesion in dict.fromkeys(row.lesion for row in found.lesions)
     }
-    blocks: list[Block] = [Bullets([lesion_sentence(name, rows) for name, rows in by_lesion.items()])]
+    sentences = [lesion_sentence(name, rows) for name, rows in by_lesion.items()]
+    blocks: list[Block] = [Callout("Conclusion", sentences, tone="plain")]
     if found.negative:
         blocks.append(
             Text(
@@ -33,14 +36,13 @@ def build(context: Context) -> Section | None:
     picture = _picture(context, by_lesion)
     if picture is not None:
         blocks.append(picture)
-    blocks.append(_table(by_lesion))
-    if found.overlaps:
-        blocks.append(_overlaps(context))
+    blocks.append(_table(by_lesion, {(row.lesion, row.method): row for row in found.overlaps}))
     return Section(
         "lesions",
         "Lesion by lesion",
         "How many of the marked lesions does a map find, and with how many false alarms?",
         blocks,
+        new_page=True,
     )
 
 
@@ -80,62 +82,41 @@ def _picture(context: Context, by_lesion: dict[str, list[LesionFinding]]) -> Pic
     )
 
 
-def _table(by_lesion: dict[str, Sequence[LesionFinding]] | dict[str, list[LesionFinding]]) -> Table:
+def _table(
+    by_lesion: Mapping[str, Sequence[LesionFinding]], overlaps: Mapping[tuple[str, str], OverlapFinding]
+) -> Table:
+    lines = [
+        [
+            plain(lesion),
+            _title(row.method),
+            f"{row.lesions}/{row.images}",
+            percent(row.sensitivity),
+            compact(row.false_per_image),
+            percent(row.cpm),
+            _dice(overlaps.get((lesion, row.method))),
+        ]
+        for lesion, rows in by_lesion.items()
+        for row in rows
+    ]
+    more = f" {plural(len(lines) - ROWS, 'row')} more in audit.json." if len(lines) > ROWS else ""
     return Table(
-        caption="By lesion type (after Gondal et al. 2017), at a working point of two false alarms an image "
-        "that is chosen for each patient on the others.",
+        caption="By lesion type, after Gondal et al. 2017, at a working point of two false alarms an image "
+        "that is chosen for each patient on the others. n: lesions/images. CPM: mean share found at ⅛–8 "
+        "false alarms. Dice: overlap of the map, thresholded after Otsu, with the marks.",
         columns=[
-            Column("Lesion", 1.6),
-            Column("Map", 1.8),
-            Column("Found [95 %]", 1.8),
-            Column("False alarms an image [95 %]", 1.8),
-            Column("Mean sensitivity ⅛–8 (CPM) [95 %]", 1.9),
-            Column("Lesions", 0.8, "right"),
-            Column("Images", 0.7, "right"),
-        ],
-        rows=[
-            [
-                plain(lesion),
-                _title(row.method),
-                figure(row.sensitivity),
-                figure(row.false_per_image),
-                figure(row.cpm),
-                str(row.lesions),
-                str(row.images),
-            ]
-            for lesion, rows in by_lesion.items()
-            for row in rows
-        ],
-        note="No interval below 6 patients. Other null maps are in audit.json.",
-    )
-
-
-def _overlaps(context: Context) -> Part:
-    table = Table(
-        caption="Overlap of the thresholded map with the marks. Fixed: the share of the map’s maximum that "
-        "gave the best mean Dice on the other patients.",
-        columns=[
-            Column("Lesion", 1.5),
+            Column("Lesion", 1.4),
             Column("Map", 1.7),
-            Column("Dice, Otsu [95 %]", 1.7),
-            Column("IoU, Otsu", 1.6),
-            Column("Dice, fixed [95 %]", 1.7),
-            Column("IoU, fixed", 1.6),
-            Column("Threshold", 0.9, "right"),
+            Column("n", 0.6),
+            Column("Found [95 %]", 1.4),
+            Column("False alarms an image", 1.6),
+            Column("CPM [95 %]", 1.4),
+            Column("Dice [95 %]", 1.7),
         ],
-        rows=[
-            [
-                plain(row.lesion),
-                _title(row.method),
-                figure(row.otsu_dice),
-                figure(row.otsu_iou),
-                figure(row.fixed_dice),
-                figure(row.fixed_iou),
-                number(row.threshold),
-            ]
-            for row in context.record.experts.overlaps
-        ],
-        note="A map on the model’s grid cannot outline what is smaller than its cells: low overlap alone is "
-        "no fault of the model.",
+        rows=lines[:ROWS],
+        note="No interval below 6 patients. A map on the model’s grid cannot outline what is smaller than "
+        "its cells: low overlap alone is no fault of the model. Other null maps and IoU: audit.json." + more,
     )
-    return Part("Overlap", [table])
+
+
+def _dice(row: OverlapFinding | None) -> str:
+    return "–" if row is None else compact(row.otsu_dice)

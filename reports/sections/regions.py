@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pipeline.record.schema import RegionRow
-from reports.blocks import Block, Column, Part, Picture, Section, Table
+from reports.blocks import Block, Callout, Column, Picture, Section, Table
 from reports.context import Context
 from reports.glossary import method
-from reports.words import clean, figure, plain, plural
+from reports.plainly import region_sentence
+from reports.words import clean, number, plain, plural
 
 TOP = 10
-LISTED = {"expected": 14, "control": 6}
+LISTED = {"expected": 12, "control": 5, "": 8}
 DRAWN = {"expected": 5, "control": 3}
 ROLES = {"expected": "expected", "control": "control", "": ""}
 METHODS_DRAWN = 4
+METHODS_LISTED = 4
 
 
 def build(context: Context) -> Section | None:
@@ -26,29 +28,11 @@ def build(context: Context) -> Section | None:
         name: sorted((row for row in regions if row.method == name), key=_rank)
         for name in dict.fromkeys(row.method for row in regions)
     }
-    blocks: list[Block] = [_picture(context, by_method)]
-    for name, rows in by_method.items():
-        shown = _selection(rows, LISTED)
-        rest = len(rows) - len(shown)
-        table = Table(
-            caption="Relevance per volume over that of the whole brain; 1 is no preference.",
-            columns=[
-                Column("Region", 2.6),
-                Column("Role", 0.9),
-                Column("Relative density [95 %]", 1.7),
-                Column("Rank [95 %]", 1.7),
-                Column("n", 0.5, "right"),
-            ],
-            rows=[
-                [plain(r.region), ROLES[r.role], figure(r.density), figure(r.rank), str(r.density.n)]
-                for r in shown
-            ],
-            note=f"The {TOP} highest and the first of the expected regions and controls; "
-            f"{plural(rest, 'other region')} in audit.json."
-            if rest
-            else "",
-        )
-        blocks.append(Part(method(name).title, [table]))
+    blocks: list[Block] = [
+        Callout("Conclusion", [region_sentence(rows) for rows in by_method.values()], tone="plain"),
+        _picture(context, by_method),
+        _table(by_method),
+    ]
     atlas = context.record.atlas.get("name", "")
     return Section(
         "regions",
@@ -57,6 +41,47 @@ def build(context: Context) -> Section | None:
         + (f" Atlas: {atlas}." if atlas else ""),
         blocks,
     )
+
+
+def _table(by_method: Mapping[str, Sequence[RegionRow]]) -> Table:
+    """Tabulate the regions that any method ranks high, by role: expected, controls, others."""
+    shown = list(by_method)[:METHODS_LISTED]
+    best: dict[str, tuple[float, str]] = {}
+    for row in (row for name in shown for row in by_method[name]):
+        best[row.region] = min(best.get(row.region, (float("inf"), "")), (_rank(row)[0], row.role))
+    ordered = [
+        region
+        for role, most in LISTED.items()
+        for region in sorted((r for r in best if best[r][1] == role), key=lambda r: best[r])[:most]
+    ]
+    cells = {(name, row.region): row for name in shown for row in by_method[name]}
+    left = len(by_method) - len(shown)
+    regions = len({row.region for rows in by_method.values() for row in rows}) - len(ordered)
+    more = [f"{plural(regions, 'other region')}"] * (regions > 0) + [plural(left, "further method")] * (
+        left > 0
+    )
+    return Table(
+        caption="Relevance per volume over that of the whole brain (1 is no preference); rank [95 %].",
+        columns=[
+            Column("Region", 1.9),
+            Column("Role", 1.0),
+            *(Column(method(name).title, 1.8) for name in shown),
+        ],
+        rows=[
+            [plain(region), ROLES[best[region][1]], *(_cell(cells.get((name, region))) for name in shown)]
+            for region in ordered
+        ],
+        note=f"{' and '.join(more)} in audit.json." if more else "",
+    )
+
+
+def _cell(row: RegionRow | None) -> str:
+    if row is None or row.density.value is None:
+        return "–"
+    rank = f"{row.rank.value:.0f}" if row.rank.value is not None else "–"
+    if row.rank.low is not None and row.rank.high is not None:
+        rank += f" [{row.rank.low:.0f}–{row.rank.high:.0f}]"
+    return f"{number(row.density.value)}; {rank}"
 
 
 def _rank(row: RegionRow) -> tuple[float, float, str]:

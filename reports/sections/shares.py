@@ -20,7 +20,7 @@ def build(context: Context) -> Section | None:
     own = [row.name for row in record.methods]
     names = sorted(
         dict.fromkeys(name for values in shares.values() for name in values),
-        key=lambda name: (own.index(name) if name in own else len(own), name),
+        key=lambda name: _order(name, own),
     )
     panels = [
         Panel(
@@ -71,7 +71,17 @@ def build(context: Context) -> Section | None:
     )
 
 
+def _order(name: str, own: list[str]) -> tuple[int, str]:
+    """Put twins behind the method they belong to, null maps last."""
+    of_method = name.partition(":")[2] or name
+    return (own.index(of_method) if of_method in own else len(own), "" if name in own else name)
+
+
 def _name(name: str, own: list[str]) -> str:
+    kind, _, of_method = name.partition(":")
+    if of_method:
+        twin = "the shuffled-label twin" if kind == "shuffled" else "random twins"
+        return f"{method(of_method).title} on {twin}"
     return method(name).title if name in own or name in METHODS else f"{null(name).title} (null)"
 
 

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 from pipeline.record.experts import GroupRow
 from pipeline.record.schema import Figure
-from reports.blocks import Block, Column, Part, Picture, Section, Table, Text
+from reports.blocks import Block, Callout, Column, Picture, Section, Table, Text
 from reports.context import Context
 from reports.glossary import method, metric
 from reports.plainly import group_sentence
-from reports.words import clean, counted, figure, number, p_value, plain
+from reports.words import clean, compact, counted, number, p_value, plain, plural
 
 PANELS = 4
+MAPS = 14
 
 
 def build(context: Context) -> Section | None:
@@ -20,36 +21,37 @@ def build(context: Context) -> Section | None:
     found = context.record.experts
     if not found.groups:
         return None
+    told = [row for row in found.groups if _told(row)]
     blocks: list[Block] = [
-        Text(
-            f"{group_sentence(found.groups, found.smallest_group)} Each subgroup is compared with the rest "
-            "of the cohort; p is corrected for the number of subgroups (Benjamini–Hochberg)."
-        )
+        Callout("Conclusion", [group_sentence(found.groups, found.smallest_group)], tone="plain")
     ]
-    panels = _by_panel(found.groups)
-    drawn = {_title(r): [q for q in found.groups if _title(q) == _title(r)] for r in found.groups if _told(r)}
+    drawn = {_title(r): [q for q in told if _title(q) == _title(r)] for r in told}
     if drawn:
         blocks.append(_picture(context, dict(list(drawn.items())[:PANELS])))
-    for title, rows in panels.items():
-        told = [row for row in rows if _told(row)]
-        small = list(
-            dict.fromkeys(f"{r.grouping} {r.level} (n = {r.figure.n})" for r in rows if not _told(r))
+    answers = [row for row in told if not row.method]
+    maps = sorted(
+        (row for row in told if row.method),
+        key=lambda r: (1.0 if r.p is None else r.p, -abs(r.difference or 0)),
+    )
+    small = list(
+        dict.fromkeys(f"{r.grouping} {r.level} (n = {r.figure.n})" for r in found.groups if not _told(r))
+    )
+    if answers:
+        blocks.append(_table(answers, _small(small)))
+    if maps:
+        rest = len(maps) - MAPS
+        more = (
+            f"The {MAPS} with the smallest p; {plural(rest, 'row')} more in audit.json." if rest > 0 else ""
         )
-        blocks.append(Part(title, [_table(told, small)] if told else [Text(_small(small), small=True)]))
+        blocks.append(_table(maps[:MAPS], more if answers else f"{more} {_small(small)}".strip()))
+    if small and not told:
+        blocks.append(Text(_small(small), small=True))
     return Section(
         "subgroups",
         "Subgroups",
         "Is the model as good, and does its relevance lie as well, in every group of patients?",
         blocks,
     )
-
-
-def _by_panel(groups: Sequence[GroupRow]) -> dict[str, list[GroupRow]]:
-    panels: dict[str, list[GroupRow]] = {}
-    for row in groups:
-        title = f"Lift on {plain(row.lesion)}" if row.method else metric(row.metric).title
-        panels.setdefault(title, []).append(row)
-    return panels
 
 
 def _told(row: GroupRow) -> bool:
@@ -82,31 +84,38 @@ def _picture(context: Context, panels: dict[str, list[GroupRow]]) -> Picture:
     )
 
 
-def _table(rows: Sequence[GroupRow], small: Sequence[str]) -> Table:
+def _table(rows: Sequence[GroupRow], note: str) -> Table:
+    maps = bool(rows[0].method)
+    about = (
+        "Lift of relevance (log₂) in subgroups."
+        if maps
+        else f"Right answers. {metric(rows[0].metric).meaning}"
+    )
     return Table(
-        caption=metric(rows[0].metric).meaning,
+        caption=f"{about} Each subgroup is compared with the rest of the cohort; p: permutation test, "
+        "corrected for the number of subgroups (Benjamini–Hochberg).",
         columns=[
-            *([Column("Map", 1.5)] if rows[0].method else []),
-            Column("Group", 1.1),
-            Column("Level", 1.6),
-            Column("Value [95 %]", 2),
-            Column("Difference to the rest", 1.4, "right"),
-            Column("p", 0.9, "right"),
-            Column("n", 1.2),
+            *([Column("Map", 1.3), Column("Marks", 1.3)] if maps else []),
+            Column("Group", 0.9),
+            Column("Level", 1.2),
+            Column("Value [95 %]", 1.6),
+            Column("Difference to the rest", 1.2, "right"),
+            Column("p", 0.7, "right"),
+            Column("n", 1.0),
         ],
         rows=[
             [
-                *([method(r.method).title] if r.method else []),
+                *([method(r.method).title, plain(r.lesion)] if maps else []),
                 r.grouping,
                 r.level,
-                figure(r.figure),
+                compact(r.figure),
                 number(r.difference),
                 p_value(r.p),
                 counted(r.figure),
             ]
             for r in rows
         ],
-        note=_small(small),
+        note=note,
     )
 
 

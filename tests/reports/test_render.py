@@ -19,7 +19,7 @@ import pytest
 from pipeline.errors import RecordError
 from pipeline.record.schema import Agreement, ErrorRow, Figure, RegionRow, read_record
 from reports import render_report
-from reports.words import class_name, clean, figure, interval, number
+from reports.words import class_name, clean, compact, figure, interval, number
 
 NASTY = "#set text(red) *b* $x^2$ <b>&amp;</b> \\\\ `raw` @ref // [x] \u202egnp\u0000 \U0001f9e0 患者 Ünïcödé"
 
@@ -86,10 +86,14 @@ def test_every_number_is_printed(audit: str, request: pytest.FixtureRequest, too
     folder = request.getfixturevalue(audit)
     record = read_record(folder)
     text = tools.text_of(folder / "report.pdf")
-    wanted = [figure(f) for row in record.agreement for f in (row.figure, *row.nulls.values())]
-    wanted += [figure(f) for row in record.agreement for f in row.differences.values()]
+    wanted = [compact(row.figure) for row in record.agreement]
+    # a null map is the same for every method: it stands there once
+    nulls = {(r.lesion, r.metric, name): f for r in record.agreement for name, f in r.nulls.items()}
+    wanted += [compact(f) for f in nulls.values()]
+    main = [row for row in record.agreement if row.metric == "log2_mass_lift"]
+    wanted += [compact(f) for row in main for f in row.differences.values()]
     wanted += [figure(f) for values in record.shares.values() for f in values.values()]
-    wanted += [figure(r.density) for r in record.regions if r.role]
+    wanted += [number(r.density.value) for r in record.regions if r.role]
     for criterion in record.criteria:
         wanted += [number(criterion.value), interval(criterion.low, criterion.high), criterion.answer]
     for value in record.skill.values():
@@ -189,6 +193,7 @@ def test_numbers_without_interval(tmp_path: Path, tools: SimpleNamespace) -> Non
     for row in record.agreement:
         for f in (row.figure, *row.nulls.values(), *row.differences.values()):
             f.value = f.low = f.high = None
+    record.agreement[0].figure.value = 0.5
     for region in record.regions:
         region.density.low = region.density.high = None
         region.rank = Figure()
@@ -299,3 +304,21 @@ def test_import_is_cheap() -> None:
     code = f"import sys, reports; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_agreement_takes_one_page_a_lesion_type(retina_audit: Path) -> None:
+    pdf = pypdf.PdfReader(retina_audit / "report.pdf")
+
+    def pages(outline: list[Any]) -> Iterator[tuple[str, int]]:
+        for item in outline:
+            if isinstance(item, list):
+                yield from pages(item)
+            else:
+                yield item.title, int(pdf.get_destination_page_number(item) or 0)
+
+    found = dict(pages(pdf.outline))
+    first = found["Agreement with experts"]
+    lesions = dict.fromkeys(row.lesion for row in read_record(retina_audit).agreement)
+    assert [found[lesion.replace("_", " ").capitalize()] for lesion in lesions] == [
+        first + 1 + index for index in range(len(lesions))
+    ]

@@ -9,7 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.record.schema import Figure
-from reports.words import BREAK, breakable, clean, duration, figure, moment, number, p_value, shorten
+from reports.words import (
+    BREAK,
+    breakable,
+    clean,
+    compact,
+    duration,
+    figure,
+    moment,
+    number,
+    p_value,
+    percent,
+    shorten,
+)
 
 
 @pytest.mark.parametrize(
@@ -91,3 +103,12 @@ def test_times() -> None:
     assert duration(7300) == "2 h 02 min"
     assert moment("2026-11-23T02:07:41+01:00") == "2026-11-23 01:07 UTC"
     assert moment("yesterday") == "yesterday"
+
+
+def test_compact_figures_hide_nothing_small() -> None:
+    assert compact(Figure(value=1.3749, low=0.85, high=2.0299)) == "1.37 [0.85, 2.03]"
+    assert compact(Figure(value=-1.72, low=-2.1, high=-0.001)) == "−1.72 [−2.10, 0.00]"
+    assert compact(Figure(value=0.0123, low=0.01, high=0.05)) == "0.012 [0.010, 0.050]"
+    assert compact(Figure(value=0.5)) == "0.500 (no interval)"
+    assert percent(Figure(value=0.0183, low=0.01, high=0.4)) == "1.8\N{NO-BREAK SPACE}% [1.0, 40]"
+    assert percent(Figure()) == "–"
