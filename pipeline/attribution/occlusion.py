@@ -12,11 +12,14 @@ import torch
 from scipy.ndimage import find_objects
 
 from pipeline.attribution.fills import Box, make_fill
-from pipeline.attribution.labels import present_labels, ranks
+from pipeline.attribution.labels import present_labels, ranks, spread
 from pipeline.attribution.occlusion_engine import Cover, Covers, occluded_logits
 from pipeline.attribution.question import Answer, Question
 from pipeline.attribution.registry import choice, method, number
 from pipeline.errors import MethodError
+
+FEW_LABELS = 2**16
+"""Largest label up to which boxes are looked for by label, not by rank."""
 
 
 @method(
@@ -103,9 +106,7 @@ def region_occlusion(
         covers.append(covers[-1] if again else region_covers(labels, wanted))
     drops, logits = _drops(question, covers, fill, batch_size, memory_limit, progress)
     drops, grouped = drops[:, : len(present)], drops[:, len(present) :]
-    table = torch.cat([drops.new_zeros(len(drops), 1), drops], 1)
-    index = ranks(question.regions, present)
-    values = table.gather(1, index.flatten(1)).reshape(question.regions.shape)[:, None]
+    values = spread(drops, question.regions, present)[:, None]
     answer = Answer(values, logits, region_scores=drops)
     if together:
         answer = replace(answer, details={"groups": tuple(together)}, each={"group_scores": grouped})
@@ -166,9 +167,10 @@ def region_covers(labels: torch.Tensor, groups: Sequence[tuple[int, ...]]) -> li
     groups : sequence of tuple of int
     """
     present = present_labels(labels)
-    index = ranks(labels, present) if present and present[-1] > len(present) else labels.clamp(min=0)
-    found = find_objects(index.to(device="cpu", dtype=torch.int32).numpy(), max_label=len(present))
-    boxes = dict(zip(present, found, strict=True))
+    few = bool(present) and present[-1] <= FEW_LABELS and int(labels.min()) >= -FEW_LABELS
+    index = (labels if few else ranks(labels, present)).to(device="cpu", dtype=torch.int32)
+    found = find_objects(index.numpy(), max_label=present[-1] if few else len(present))
+    boxes = {v: found[v - 1 if few else k] for k, v in enumerate(present)}
     covers: list[Cover | None] = []
     for group in groups:
         parts = [boxes[v] for v in group if v in boxes]

@@ -14,8 +14,8 @@ from pipeline.attribution import occlusion_engine as engine
 from pipeline.attribution.incremental import choice
 from pipeline.attribution.incremental.choice import Choice
 from pipeline.attribution.incremental.cost import Budget
-from pipeline.attribution.labels import present_labels, ranks
-from pipeline.attribution.occlusion import patch_boxes, touching
+from pipeline.attribution.labels import present_labels, ranks, spread
+from pipeline.attribution.occlusion import patch_boxes, region_covers, touching
 from pipeline.errors import MethodError
 
 
@@ -236,3 +236,12 @@ def test_labels_are_found_and_ranked(scale: int) -> None:
     labels = torch.tensor([[0, 3, 3], [7, -1, 0]]) * scale
     assert present_labels(labels) == (3 * scale, 7 * scale)
     assert ranks(labels, present_labels(labels)).tolist() == [[0, 1, 1], [2, 0, 0]]
+
+
+@pytest.mark.parametrize("scale", [1, 2**17, 3 * 2**20])
+def test_scores_are_spread_over_their_regions(scale: int) -> None:
+    labels = torch.tensor([[[0, 3, 3], [7, -1, 0]], [[7, 7, 0], [0, 0, 3]]]) * scale
+    values = spread(torch.tensor([[0.5, -2.0], [1.0, 4.0]]), labels, (3 * scale, 7 * scale))
+    assert values.tolist() == [[[0, 0.5, 0.5], [-2, 0, 0]], [[4, 4, 0], [0, 0, 1]]]
+    boxes = [c.box if c else None for c in region_covers(labels[0], [(3 * scale,), (9,), (7 * scale,)])]
+    assert boxes == [(slice(0, 1), slice(1, 3)), None, (slice(1, 2), slice(0, 1))]

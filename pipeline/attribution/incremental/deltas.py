@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
 
-from pipeline.attribution.incremental.windows import Ints, box_of, ints
+from pipeline.attribution.incremental.windows import Ints, ints
 
 
 @dataclass(eq=False)
 class Delta:
-    """Changed values of several occlusions.
+    """Changed values of several occlusions, in boxes of one size.
 
     Attributes
     ----------
@@ -34,6 +35,60 @@ class Delta:
         """One occlusion alone."""
         return Delta(self.values[item : item + 1], self.starts[item : item + 1])
 
+    def even(self, clean: torch.Tensor | None) -> Delta:  # noqa: ARG002
+        """Itself: the boxes are of one size."""
+        return self
+
+    def paste(self, target: torch.Tensor, starts: Ints, low: Ints, high: Ints) -> None:
+        """Put what changed between `low` and `high` into boxes that begin at `starts`."""
+        low, high = np.maximum(low, self.starts), np.minimum(high, self.starts + self.size)
+        _copy(self.values, self.starts, low, high, target, starts)
+
+
+@dataclass(eq=False)
+class Gathered:
+    """Occlusions whose boxes differ in size, on their way into one batch.
+
+    Attributes
+    ----------
+    parts : sequence of Delta
+        One occlusion each.
+    """
+
+    parts: Sequence[Delta]
+
+    @cached_property
+    def starts(self) -> Ints:
+        """Where each box begins, shape (occlusions, axes)."""
+        return np.concatenate([part.starts for part in self.parts])
+
+    @cached_property
+    def size(self) -> Ints:
+        """Spatial size of each box, shape (occlusions, axes)."""
+        return np.stack([part.size for part in self.parts])
+
+    def even(self, clean: torch.Tensor | None) -> Delta:
+        """Boxes of one size: the smaller ones grow by untouched values."""
+        if self._even is None:
+            assert clean is not None
+            limit = ints(clean.shape[2:])
+            size = self.size.max(0)
+            starts = np.minimum(self.starts, limit - size)
+            self._even = Delta(window(clean, self, starts, size), starts)
+        return self._even
+
+    _even: Delta | None = field(default=None, init=False, repr=False)
+
+    def paste(self, target: torch.Tensor, starts: Ints, low: Ints, high: Ints) -> None:
+        """Put what changed between `low` and `high` into boxes that begin at `starts`."""
+        low, high = np.maximum(low, self.starts), np.minimum(high, self.starts + self.size)
+        for g, part in enumerate(self.parts):
+            one = slice(g, g + 1)
+            _copy(part.values, part.starts, low[one], high[one], target[one], starts[one])
+
+
+Change = Delta | Gathered
+
 
 def memory_format(axes: int, dtype: torch.dtype) -> torch.memory_format:
     """Layout in which convolution and pooling are fastest: channels last, in single precision."""
@@ -44,7 +99,7 @@ def memory_format(axes: int, dtype: torch.dtype) -> torch.memory_format:
 
 
 def window(
-    clean: torch.Tensor, delta: Delta | None, starts: Ints, size: Ints, border: float = 0.0
+    clean: torch.Tensor, delta: Change | None, starts: Ints, size: Ints, border: float = 0.0
 ) -> torch.Tensor:
     """Cut boxes out of an activation in which each occlusion's changes are put.
 
@@ -52,7 +107,7 @@ def window(
     ----------
     clean : torch.Tensor, shape (1, C, *spatial)
         The untouched image's activation.
-    delta : Delta or None
+    delta : Delta, Gathered or None
         What changed; None: nothing.
     starts : integer array, shape (occlusions, axes)
         Where the boxes begin; they may leave the activation.
@@ -73,9 +128,7 @@ def window(
         cut.fill_(border)
     _copy(clean, None, low, high, cut, starts)
     if delta is not None:
-        low = np.maximum(low, delta.starts)
-        high = np.minimum(high, delta.starts + delta.size)
-        _copy(delta.values, delta.starts, low, high, cut, starts)
+        delta.paste(cut, starts, low, high)
     return cut
 
 
@@ -88,35 +141,30 @@ def _copy(
     target_starts: Ints,
 ) -> None:
     """Copy the boxes from `low` to `high`, one an occlusion, from `source` to `target`."""
-    extent = high - low
-    into = low - target_starts
+    channels, apart, along = target.shape[1], source.stride(), target.stride()
+    item = np.arange(len(low))
+    into: Ints = int(target.storage_offset()) + item * along[0] + (low - target_starts) @ ints(along[2:])
     out_of = low if source_starts is None else low - source_starts
-    for g in np.flatnonzero(extent.min(1) > 0).tolist():
-        read = box_of(source, 0 if source_starts is None else g, out_of[g], extent[g])
-        box_of(target, g, into[g], extent[g]).copy_(read)
+    read: Ints = int(source.storage_offset()) + out_of @ ints(apart[2:])
+    if source_starts is not None:
+        read += item * apart[0]
+    for size, a, b in zip((high - low).tolist(), into.tolist(), read.tolist(), strict=True):
+        if min(size) > 0:
+            box = (1, channels, *size)
+            target.as_strided(box, along, a).copy_(source.as_strided(box, apart, b))
 
 
-def pasted(clean: torch.Tensor, delta: Delta) -> torch.Tensor:
+def pasted(clean: torch.Tensor, delta: Change) -> torch.Tensor:
     """Whole activations, one an occlusion, shape (occlusions, C, *spatial)."""
     limit = ints(clean.shape[2:])
     if (delta.size == limit).all():
-        return delta.values
+        return delta.even(clean).values
     return window(clean, delta, np.zeros_like(delta.starts), limit)
 
 
-def stacked(deltas: Sequence[Delta], clean: torch.Tensor) -> Delta:
-    """Put occlusions whose boxes differ into one: the smaller boxes grow by untouched values."""
-    limit = ints(clean.shape[2:])
-    size = np.maximum.reduce([d.size for d in deltas])
-    layout = memory_format(len(limit), clean.dtype)
-    if all((d.size == size).all() for d in deltas):
-        if len(deltas) == 1:
-            return deltas[0]
-        values = torch.cat([d.values for d in deltas]).contiguous(memory_format=layout)
-        return Delta(values, np.concatenate([d.starts for d in deltas]))
-    starts = [np.minimum(d.starts, limit - size) for d in deltas]
-    parts = [window(clean, d, a, size) for d, a in zip(deltas, starts, strict=True)]
-    return Delta(torch.cat(parts).contiguous(memory_format=layout), np.concatenate(starts))
+def gathered(deltas: Sequence[Delta]) -> Change:
+    """Several occlusions together."""
+    return deltas[0] if len(deltas) == 1 else Gathered(deltas)
 
 
 def same_boxes(deltas: Sequence[Delta]) -> bool:

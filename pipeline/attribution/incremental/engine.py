@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from pipeline.attribution.incremental.cost import Budget, batches, forecast
-from pipeline.attribution.incremental.deltas import Delta, memory_format, stacked
+from pipeline.attribution.incremental.deltas import Change, Delta, gathered, memory_format
 from pipeline.attribution.incremental.plan import Plan
 from pipeline.attribution.incremental.stages import MaxPool
 from pipeline.attribution.incremental.steps import (
@@ -123,8 +123,9 @@ class Engine:
         for segment in segments[:-1]:
             moved: list[Item] = []
             for batch in self._batches(wave, segment, value):
-                merged = stacked([item.delta for item in batch], self.clean[value])
+                merged = gathered([item.delta for item in batch])
                 result = self._change(segment, {value: merged})[segment[-1].name]
+                assert isinstance(result, Delta)
                 moved += [Item(item.number, result.one(g)) for g, item in enumerate(batch)]
             if moved and swallows(segment[-1]):
                 moved = self._surviving(moved, segment[-1].name)
@@ -133,7 +134,7 @@ class Engine:
             wave, value = moved, segment[-1].name
         last = segments[-1] if segments else ()
         for batch in self._batches(wave, (*last, *self.plan.rest), value):
-            merged = stacked([item.delta for item in batch], self.clean[value])
+            merged = gathered([item.delta for item in batch])
             changed = self._change(last, {value: merged})
             for item, row in zip(batch, self._finish(changed, len(batch)), strict=True):
                 yield item.number, row
@@ -162,7 +163,7 @@ class Engine:
                 left.append(Item(item.number, delta))
         return left
 
-    def _change(self, steps: Sequence[LocalStep], changed: dict[str, Delta]) -> dict[str, Delta]:
+    def _change(self, steps: Sequence[LocalStep], changed: dict[str, Change]) -> dict[str, Change]:
         """Take changes through local steps; values are dropped after their last use."""
         kept = {steps[-1].name, *self.plan.frontier} if steps else set(changed)
         last = {n: i for i, step in enumerate(steps) for n in step.inputs}
@@ -173,7 +174,7 @@ class Engine:
                     changed.pop(name, None)
         return changed
 
-    def _finish(self, changed: Mapping[str, Delta], images: int) -> torch.Tensor:
+    def _finish(self, changed: Mapping[str, Change], images: int) -> torch.Tensor:
         """Logits from what changed where locality ends, shape (images, outputs)."""
         given: dict[str, torch.Tensor] = dict(self.plan.fixed)
         steps: list[Step] = []
@@ -181,7 +182,8 @@ class Engine:
             name = step.inputs[0]
             if isinstance(step, Averaged) and name in self.plan.frontier:
                 if name in changed:
-                    given[step.name] = step.update(self.clean[step.name], self.clean[name], changed[name])
+                    delta = changed[name].even(self.clean[name])
+                    given[step.name] = step.update(self.clean[step.name], self.clean[name], delta)
                 else:
                     given[step.name] = whole_value(self.clean[step.name], None, images)
             else:
@@ -219,18 +221,17 @@ def swallows(step: LocalStep) -> bool:
 def tighten(delta: Delta, clean: torch.Tensor) -> Delta | None:
     """Shrink the box of one occlusion to where values really differ; None where none does."""
     start = delta.starts[0]
-    before = box_of(clean, 0, start, delta.size)
-    differs: npt.NDArray[np.bool_] = (delta.values != before).any(1)[0].numpy()
+    differs = delta.values != box_of(clean, 0, start, delta.size)
+    anywhere: npt.NDArray[np.bool_] = (differs[0, 0] if differs.shape[1] == 1 else differs.any(1)[0]).numpy()
     low, size = [], []
-    first: npt.NDArray[np.bool_] = np.asarray(differs.reshape(len(differs), -1).any(1))
-    rest: npt.NDArray[np.bool_] = np.asarray(differs.any(0))
-    for axis in range(differs.ndim):
-        others = tuple(a for a in range(differs.ndim - 1) if a != axis - 1)
-        along = np.flatnonzero(first if axis == 0 else rest.any(others))
-        if not len(along):
-            return None
-        low.append(int(along[0]))
-        size.append(int(along[-1]) - int(along[0]) + 1)
+    rest: npt.NDArray[np.bool_] = np.asarray(anywhere.any(0))
+    if not rest.any():
+        return None
+    for axis in range(anywhere.ndim):
+        others = tuple(a for a in range(rest.ndim) if a != axis - 1)
+        along = np.asarray(rest.any(others) if axis else anywhere.reshape(len(anywhere), -1).any(1))
+        low.append(int(along.argmax()))
+        size.append(len(along) - int(along[::-1].argmax()) - low[-1])
     return Delta(box_of(delta.values, 0, ints(low), ints(size)), (start + ints(low))[None])
 
 

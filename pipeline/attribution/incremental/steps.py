@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipeline.attribution.incremental.deltas import Delta, pasted, same_boxes, window
+from pipeline.attribution.incremental.deltas import Change, Delta, pasted, same_boxes, window
 from pipeline.attribution.incremental.stages import Stage
 from pipeline.attribution.incremental.windows import Ints, Window, alike, clipped, ints
 from pipeline.models.graph.operation import Operation
@@ -111,7 +111,7 @@ class LocalStep(Step):
         """Boxes that changes in boxes of its inputs can reach."""
         raise NotImplementedError
 
-    def change(self, deltas: Sequence[Delta | None], clean: Values) -> Delta:
+    def change(self, deltas: Sequence[Change | None], clean: Values) -> Delta:
         """Make of changes of the inputs (None: unchanged) the change of the result."""
         raise NotImplementedError
 
@@ -120,7 +120,7 @@ class LocalStep(Step):
         numbers: Floats = size.prod(1) * float(self.shape[1])
         return numbers
 
-    def _place(self, deltas: Sequence[Delta]) -> tuple[Ints, Ints]:
+    def _place(self, deltas: Sequence[Change]) -> tuple[Ints, Ints]:
         """Find starts and common size of the boxes that changes reach."""
         return alike(*self.reach([(d.starts, d.starts + d.size) for d in deltas]), self.limit)
 
@@ -157,22 +157,24 @@ class Windowed(LocalStep):
             low, high = clipped(*stage.window.reaches(low, high), stage.limit)
         return low, high
 
-    def change(self, deltas: Sequence[Delta | None], clean: Values) -> Delta:
+    def change(self, deltas: Sequence[Change | None], clean: Values) -> Delta:
         """Change of the result."""
         delta = deltas[0]
         assert delta is not None
         starts, size = self._place([delta])
         if self.window.trivial:
-            result = self.stages[0].compute(delta.values, starts, size)
-            return Delta(self._touched(result), starts)
-        limit = ints(clean[self.inputs[0]].shape[2:])
-        if (size == self.limit).all() and (delta.size == limit).all():
-            return Delta(self.whole({self.inputs[0]: delta.values}, len(starts)), starts)
+            delta = delta.even(clean.get(self.inputs[0]))
+            result = self.stages[0].compute(delta.values, delta.starts, delta.size)
+            return Delta(self._touched(result), delta.starts)
+        source = clean[self.inputs[0]]
+        if (size == self.limit).all() and (delta.size == ints(source.shape[2:])).all():
+            values = delta.even(source).values
+            return Delta(self.whole({self.inputs[0]: values}, len(starts)), starts)
         boxes = [(starts, size)]
         for stage in reversed(self.stages):
             boxes.append(stage.window.needs(*boxes[-1]))
         boxes.reverse()
-        result = window(clean[self.inputs[0]], delta, *boxes[0], self.stages[0].border)
+        result = window(source, delta, *boxes[0], self.stages[0].border)
         for k, stage in enumerate(self.stages):
             if k:
                 _fill_outside(result, boxes[k][0], self.stages[k - 1].limit, stage.border)
@@ -191,6 +193,8 @@ class Windowed(LocalStep):
 def _fill_outside(values: torch.Tensor, starts: Ints, limit: Ints, border: float) -> None:
     """Put `border` where boxes leave the image, between two stages."""
     size = ints(values.shape[2:])
+    if (starts >= 0).all() and (starts + size <= limit).all():
+        return
     for axis in range(len(limit)):
         before = np.maximum(-starts[:, axis], 0)
         after = np.maximum(starts[:, axis] + size[axis] - limit[axis], 0)
@@ -224,16 +228,18 @@ class Joined(LocalStep):
         low = np.minimum.reduce([low for low, _ in boxes])
         return low, np.maximum.reduce([high for _, high in boxes])
 
-    def change(self, deltas: Sequence[Delta | None], clean: Values) -> Delta:
+    def change(self, deltas: Sequence[Change | None], clean: Values) -> Delta:
         """Change of the result."""
-        known = [d for d in deltas if d is not None]
-        if len(known) == len(deltas) and same_boxes(known):
+        given = zip(self.inputs, deltas, strict=True)
+        even = [None if d is None else d.even(clean.get(name)) for name, d in given]
+        known = [d for d in even if d is not None]
+        if len(known) == len(even) and same_boxes(known):
             return Delta(self._touched(self.join([d.values for d in known])), known[0].starts)
         starts, size = self._place(known)
         target = Delta(known[0].values.new_empty((len(starts), 0, *size.tolist())), starts)
         parts = [
             d.values if d is not None and same_boxes([d, target]) else window(clean[name], d, starts, size)
-            for name, d in zip(self.inputs, deltas, strict=True)
+            for name, d in zip(self.inputs, even, strict=True)
         ]
         return Delta(self._touched(self.join(parts)), starts)
 
@@ -259,6 +265,6 @@ class Averaged(Step):
         return self._touched(clean + difference.reshape(-1, *clean.shape[1:]))
 
 
-def whole_value(clean: torch.Tensor, delta: Delta | None, images: int) -> torch.Tensor:
+def whole_value(clean: torch.Tensor, delta: Change | None, images: int) -> torch.Tensor:
     """Whole activations of several occlusions."""
     return clean.expand(images, *clean.shape[1:]) if delta is None else pasted(clean, delta)

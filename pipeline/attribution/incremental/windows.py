@@ -98,8 +98,8 @@ def alike(low: Ints, high: Ints, limit: Ints) -> tuple[Ints, Ints]:
 
 def box_of(tensor: torch.Tensor, item: int, start: Ints, size: Ints) -> torch.Tensor:
     """View of one item's box, shape (1, C, *size)."""
-    view = tensor[item : item + 1]
-    for axis, (a, n) in enumerate(zip(start.tolist(), size.tolist(), strict=True)):
-        if n != view.shape[2 + axis]:
-            view = view.narrow(2 + axis, a, n)
-    return view
+    strides = tensor.stride()
+    offset = tensor.storage_offset() + item * strides[0]
+    for first, stride in zip(start.tolist(), strides[2:], strict=True):
+        offset += first * stride
+    return tensor.as_strided((1, tensor.shape[1], *size.tolist()), strides, offset)
