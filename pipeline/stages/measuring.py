@@ -152,7 +152,12 @@ class CaseWork:
                     )
 
     def run_twins(self) -> None:
-        """Make and measure the same maps with every twin of the model; they are not kept."""
+        """Make and measure the same maps with every twin of the model; they are not kept.
+
+        A twin with a negative logit has learnt no more than one with a positive, but its relevance that sums
+        to the logit would have hardly any positive part, and anything would beat it: its map is taken for what
+        it calls.
+        """
         from pipeline.attribution import METHODS, attribute
 
         target = self.audit.target
@@ -170,6 +175,8 @@ class CaseWork:
                     self._refused(name, str(error))
                     continue
                 values = _one_channel(relevance, 0, signed=METHODS[method.name].signed)
+                if METHODS[method.name].signed and float(relevance.scores[0, target]) < 0:
+                    values = -values
                 self._add(name, target, "zero_map", float(not np.any(values)))
                 self._measure(name, target, values)
                 self._measure_regions(name, target, values, None, single=False)

@@ -92,3 +92,33 @@ def test_a_method_whose_twin_maps_are_empty_is_not_compared_with():
     kept, (twin,) = drop_zero_maps(table, [TwinRow(name="twin-1", kind="random weights")])
     assert set(kept.method) == {"twin-1:lrp", "grad_cam"}
     assert twin.zero_maps == {"grad_cam": 1.0, "lrp": 0.0}
+
+
+def test_a_twin_is_measured_on_what_it_calls(opened, tmp_path):
+    """A twin and its negative say the same: a negative logit makes no opponent that anything beats."""
+    from copy import deepcopy
+
+    from pipeline.models.prepared import Prepared
+    from pipeline.record.schema import CaseRow
+    from pipeline.stages.audit import Audit
+    from pipeline.stages.measuring import CaseWork
+    from pipeline.stages.twins import TwinSet
+
+    negative = deepcopy(opened.module)
+    with torch.no_grad():
+        negative[-1].weight.neg_()
+        negative[-1].bias.neg_()
+    audit = Audit(protocol(methods=["lrp", "grad_cam"]), opened, ("a", "b"), 1, None, tmp_path)
+    audit.__dict__["twins"] = TwinSet((), {"twin-1": opened.module, "twin-2": negative})
+    mask = np.zeros((24, 24), bool)
+    mask[3:9, 4:15] = True
+    prepared = Prepared(torch.rand(1, 3, 24, 24), np.eye(3), (24, 24), np.ones((24, 24), bool))
+    work = CaseWork(Case("c", "c", tmp_path / "c"), audit, prepared, {"dots": mask}, None, CaseRow(case="c"))
+    for method in ("lrp", "grad_cam"):
+        work._add(method, 1, "seconds", 0.1)
+    work.run_twins()
+    rows = [r for r in work.measurements if r.metric in ("log2_mass_lift", "auprc")]
+    for method in ("lrp", "grad_cam"):
+        one, two = ([r.value for r in rows if r.method == f"twin-{n}:{method}"] for n in (1, 2))
+        assert len(one) == 2
+        assert one == pytest.approx(two, rel=1e-4)
