@@ -157,6 +157,7 @@ def test_a_finer_stage_is_the_activation_before_the_pool() -> None:
     torch.testing.assert_close(result.values, by_hand)
     assert result.details["grid"] == (12, 12)
     assert result.details["stride"] == (1, 1)
+    assert result.details["upsampling"] == "bilinear, align_corners=False"
     with pytest.raises(MethodError, match="stages finer"):
         attribute(model, x, 1, "grad_cam", stage=2)
     for wrong in (-1, True, 0.5, "1"):

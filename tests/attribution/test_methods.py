@@ -9,10 +9,15 @@ import torch
 from torch import nn
 
 from pipeline.attribution import METHODS, attribute
+from pipeline.attribution.mace import fit_mace
 from pipeline.errors import AuditError
 from pipeline.models.graph import captured as captured_module
 from pipeline.models.graph.operation import Operation
 
+UNITS_OF_THE_LOGIT = (
+    *("occlusion", "region_occlusion", "gradient", "guided_backprop", "lrp", "clrp", "cam", "grad_cam"),
+    *("integrated_gradients", "smooth_grad", "input_x_gradient"),
+)
 NEEDS = {"region_occlusion": {"regions": torch.arange(16).repeat(16, 1) // 5}}
 WITHOUT_STATE = [name for name in METHODS if name != "mace"]
 
@@ -72,17 +77,22 @@ def same(a: dict[str, object], b: dict[str, object]) -> bool:
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("name", WITHOUT_STATE)
+@pytest.mark.parametrize("name", METHODS)
 def test_model_is_left_as_it_was(name: str, training: bool, model: Small, images: torch.Tensor) -> None:
     model.train(training)
     model.twice.weight.requires_grad_(requires_grad=False)
     model.first.eval()
     model.norm.register_forward_hook(lambda *_: None)
     before = photograph_of(model)
-    attribute(model, images, 1, name, **NEEDS.get(name, {}))
+    options = dict(NEEDS.get(name, {}))
+    if name == "mace":
+        colours = 9 * torch.randn(20, 3, 1, 1, generator=torch.Generator().manual_seed(2))
+        options["state"] = fit_mace(model, colours + torch.zeros(16, 16), epochs=1, concepts=2)
+        assert same(before, photograph_of(model)), "after training"
+    attribute(model, images, 1, name, **options)
     assert same(before, photograph_of(model))
-    with pytest.raises(AuditError):
-        attribute(model, images, 3, name, **NEEDS.get(name, {}))
+    with pytest.raises(AuditError, match="out of range"):
+        attribute(model, images, 3, name, **options)
     assert same(before, photograph_of(model))
 
 
@@ -127,6 +137,17 @@ def test_batch_equals_one_by_one(name: str, model: Small, images: torch.Tensor) 
     for i, target in enumerate([2, 0]):
         alone = attribute(model, images[i : i + 1], target, name, **NEEDS.get(name, {}))
         torch.testing.assert_close(together.values[i : i + 1], alone.values, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", UNITS_OF_THE_LOGIT)
+def test_nothing_is_rescaled(name: str, model: Small, images: torch.Tensor) -> None:
+    """Twice the logit is twice the map: no scaling to a minimum and a maximum."""
+    before = attribute(model, images, 1, name, **NEEDS.get(name, {})).values
+    with torch.no_grad():
+        model.classifier.weight.mul_(2)
+        model.classifier.bias.mul_(2)
+    after = attribute(model, images, 1, name, **NEEDS.get(name, {})).values
+    torch.testing.assert_close(after, 2 * before, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", WITHOUT_STATE)
