@@ -1,8 +1,9 @@
 """Criteria in; sound, flagged or inconclusive out.
 
 The order is fixed: skill → covariates → what the decision rests on (interventions) → agreement with experts
-→ maps. Without skill nothing else is judged. Maps illustrate; only an intervention can make a model *sound*,
-so an audit without one is *inconclusive* at best.
+→ maps. Without skill nothing else is judged. Maps illustrate: they depend on the method as much as on the
+model, so that agreement and maps can hold *sound* back but never accuse. Only an intervention can make a model
+*sound*; an audit without one is *inconclusive* at best.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from pipeline.record.schema import CriterionResult, Figure, Verdict
 
 Stage = Literal["skill", "covariates", "interventions", "agreement", "maps"]
 STAGES: tuple[Stage, ...] = ("skill", "covariates", "interventions", "agreement", "maps")
+ACCUSING: tuple[Stage, ...] = ("skill", "covariates", "interventions")
+"""Stages that measure the decision itself; the others look at maps of it."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ FINDINGS: Mapping[str, Finding] = {
         missing="more patients of both classes with a label",
     ),
     "covariate_link": Finding(
-        "Correlation of the score with age among cases of one class (|ρ|)",
+        "Correlation of the score with age within the classes (|ρ|)",
         "covariates",
         per_method=False,
         fault="the score follows a covariate among cases of one class",
@@ -81,6 +84,14 @@ FINDINGS: Mapping[str, Finding] = {
         per_method=False,
         fault="a cue that must not matter moves the decision",
         missing="more patients of each class, to be tried with cues",
+    ),
+    "removal_effect": Finding(
+        "Fall of the score when marked lesions are filled in, beyond the same shapes elsewhere (logits)",
+        "interventions",
+        per_method=False,
+        fault="the score does not fall when what the experts marked is taken away",
+        missing="more patients with expert marks, whose lesions are filled in",
+        modalities=("fundus",),
     ),
     "lift_over_nulls": Finding(
         "Relevance on expert marks over the best null map (paired log₂ lift)",
@@ -201,18 +212,21 @@ def decide(results: Sequence[CriterionResult]) -> Verdict:
     Returns
     -------
     Verdict
-        *flagged* if any criterion is not met, naming each fault, in the order of the stages, and skill alone
-        where skill is missing, since nothing else can then be judged; *inconclusive* if any is undecided, if
-        there is no criterion of skill, or if nothing was intervened upon;
+        *flagged* if any criterion of skill, covariates or interventions is not met, naming each fault, in the
+        order of the stages, and skill alone where skill is missing, since nothing else can then be judged;
+        *inconclusive* if any criterion is undecided, if one of agreement or maps is not met, if there is no
+        criterion of skill, or if nothing was intervened upon;
         *sound* otherwise, with respect to the listed factors only.
     """
     ordered = sorted(results, key=lambda r: STAGES.index(FINDINGS[r.name].stage))
     if any(r.answer == "not met" and FINDINGS[r.name].stage == "skill" for r in ordered):
         ordered = [r for r in ordered if FINDINGS[r.name].stage == "skill"]
-    faults = [_name(r, FINDINGS[r.name].fault) for r in ordered if r.answer == "not met"]
+    unmet = [r for r in ordered if r.answer == "not met"]
+    faults = [_name(r, FINDINGS[r.name].fault) for r in unmet if FINDINGS[r.name].stage in ACCUSING]
     if faults:
         return Verdict(answer="flagged", factors=faults, sentence=f"Flagged: {'; '.join(faults)}.")
     missing = [_name(r, FINDINGS[r.name].missing) for r in ordered if r.answer == "undecided"]
+    missing += [f"an explanation why {_name(r, FINDINGS[r.name].fault)}" for r in unmet]
     stages = {FINDINGS[r.name].stage for r in results}
     if "skill" not in stages:
         missing.append("a criterion of skill, since a model without skill cannot be judged")

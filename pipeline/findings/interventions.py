@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from pipeline.protocol import Criterion
 from pipeline.record.interventions import Interventions
 from pipeline.record.schema import Figure
 from pipeline.verdict import Found
+
+MORE_THAN = 3
+"""Cases that a class needs more than, to have a correlation with an interval."""
+LARGEST = 0.999
 
 
 def find_in_interventions(criterion: Criterion, found: Interventions) -> Found | None:
@@ -25,9 +30,11 @@ def find_in_interventions(criterion: Criterion, found: Interventions) -> Found |
         return _worst(criterion, [(r.title, r.share) for r in found.factors if not r.wanted])
     if criterion.name == "cue_shift":
         return _worst(criterion, [(r.title, unsigned(r.shift)) for r in found.cues if r.stamped])
+    if criterion.name == "removal_effect":
+        return Found(found.removals[0].difference, 0.0, found.removals[0].name) if found.removals else None
     if criterion.name == "covariate_link":
-        rows = [r for r in found.covariates if r.covariate == "age in years"]
-        return _worst(criterion, [("age", unsigned(r.figure)) for r in rows])
+        rows = [r.figure for r in found.covariates if r.covariate == "age in years"]
+        return Found(unsigned(combined(rows)), detail="age") if rows else None
     return None
 
 
@@ -38,6 +45,31 @@ def unsigned(figure: Figure) -> Figure:
     low = None if figure.high is None else -figure.high
     high = None if figure.low is None else -figure.low
     return figure.model_copy(update={"value": -figure.value, "low": low, "high": high})
+
+
+def combined(correlations: Sequence[Figure]) -> Figure:
+    """Combine rank correlations of several groups by Fisher's z, each weighted by its n − 3.
+
+    References
+    ----------
+    Bonett & Wright 2000, doi:10.1007/BF02294183 (variance of z for ranks: (1 + ρ²/2) / (n − 3))
+    """
+    usable = [r for r in correlations if r.value is not None and r.n is not None and r.n > MORE_THAN]
+    if len(usable) < len(correlations) or not usable:
+        return Figure(n=sum(r.n or 0 for r in correlations))
+    weights = [float(r.n or 0) - MORE_THAN for r in usable]
+    values = [max(-LARGEST, min(LARGEST, r.value or 0.0)) for r in usable]
+    z = sum(w * math.atanh(v) for w, v in zip(weights, values, strict=True)) / sum(weights)
+    value = math.tanh(z)
+    half = 1.96 * math.sqrt((1 + value**2 / 2) / sum(weights))
+    return Figure(
+        value=value,
+        low=math.tanh(z - half),
+        high=math.tanh(z + half),
+        n=sum(r.n or 0 for r in usable),
+        excluded=sum(r.excluded or 0 for r in usable),
+        method="rank correlations of the classes combined by Fisher's z",
+    )
 
 
 def _worst(criterion: Criterion, figures: Sequence[tuple[str, Figure]]) -> Found | None:

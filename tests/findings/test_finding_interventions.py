@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipeline.findings.interventions import find_in_interventions, unsigned
+from pipeline.findings.interventions import combined, find_in_interventions, unsigned
 from pipeline.protocol import Criterion
-from pipeline.record.interventions import CueRow, FactorRow, Interventions
+from pipeline.record.interventions import CovariateRow, CueRow, FactorRow, Interventions
 from pipeline.record.schema import Figure
 from pipeline.verdict import decide, judge
 
@@ -52,6 +52,29 @@ def test_a_cue_that_lowers_the_score_counts_like_one_that_raises_it():
     rows = [CueRow(name="a", title="a", positive=True, shift=shift, flips=figure(0, 1))]
     criterion = Criterion(name="cue_shift", at_most=1)
     assert judge(criterion, find_in_interventions(criterion, Interventions(cues=rows))).answer == "not met"
+
+
+def test_correlations_of_both_classes_are_combined():
+    both = combined([Figure(value=0.5, n=20), Figure(value=0.5, n=40)])
+    assert both.value == pytest.approx(0.5)
+    assert both.n == 60
+    # Bonett & Wright for one group of 57 = 60 − 3 effective cases
+    assert (both.low, both.high) == pytest.approx((0.262, 0.681), abs=0.002)
+    assert combined([Figure(value=0.5, n=20), Figure(value=-0.5, n=20)]).value == pytest.approx(0, abs=1e-12)
+    assert combined([Figure(value=0.5, n=20), Figure(n=2)]).low is None
+
+
+@pytest.mark.parametrize(
+    ("rho", "n", "answer_"), [(0.1, 20, "met"), (-0.9, 20, "not met"), (0.4, 8, "undecided")]
+)
+def test_a_score_that_follows_age_is_a_fault(rho, n, answer_):
+    rows = [
+        CovariateRow(positive=p, covariate="age in years", measure="rho", figure=Figure(value=rho, n=n))
+        for p in (True, False)
+    ]
+    criterion = Criterion(name="covariate_link", at_most=0.6)
+    assert answer(criterion, Interventions(covariates=rows)).answer == answer_
+    assert answer(criterion, Interventions()).answer == "undecided"
 
 
 def test_sound_becomes_possible_and_a_fault_names_its_factor():

@@ -47,12 +47,31 @@ def test_maps_and_skill_alone_are_inconclusive():
 
 def test_a_fault_is_named_whatever_else_is_undecided():
     results = [
-        judge(Criterion(name="relevance_outside", method="lrp", at_most=0.1), found(0.4, 0.6)),
+        judge(Criterion(name="other_share", at_most=0.1), found(0.4, 0.6)),
         judge(Criterion(name="skill_auc", at_least=0.7), None),
     ]
     verdict = decide(results)
     assert verdict.answer == "flagged"
-    assert verdict.factors == [f"{FINDINGS['relevance_outside'].fault} (lrp)"]
+    assert verdict.factors == [FINDINGS["other_share"].fault]
+
+
+@pytest.mark.parametrize(
+    "criterion",
+    [
+        Criterion(name="relevance_outside", method="lrp", at_most=0.1),
+        Criterion(name="lift_over_twins", method="lrp", at_least=2),
+        Criterion(name="expected_regions", method="lrp", at_least=2),
+    ],
+)
+def test_maps_hold_sound_back_but_never_accuse(criterion):
+    sound = [
+        judge(Criterion(name="skill_auc", at_least=0.3), found(0.4, 0.6)),
+        judge(Criterion(name="other_share", at_most=0.7), found(0.4, 0.6)),
+    ]
+    assert decide(sound).answer == "sound"
+    verdict = decide([*sound, judge(criterion, found(0.4, 0.6))])
+    assert verdict.answer == "inconclusive"
+    assert verdict.factors == [f"an explanation why {FINDINGS[criterion.name].fault} (lrp)"]
 
 
 def test_criteria_that_nothing_could_answer_are_refused_at_once():
