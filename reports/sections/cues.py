@@ -46,7 +46,7 @@ def build(context: Context) -> Section | None:
             columns=[
                 Column("Cue", 2.4),
                 *(Column(f"Shift {sides[side]}", 1.6) for side in (False, True)),
-                *(Column("Turned", 1.5) for _ in (False, True)),
+                *(Column(f"Turned {sides[side]}", 1.6) for side in (False, True)),
             ],
             rows=[
                 [
@@ -56,9 +56,10 @@ def build(context: Context) -> Section | None:
                 ]
                 for name in names
             ],
-            note="Shift in standard deviations. Turned: in the same order, with the exact (Clopper–Pearson) "
-            "95 % interval. * Changes the whole image: tells how robust the model is, and no criterion "
-            "judges it here; whether the decision rests on it is asked by the exchange of factors.",
+            note="Shift in standard deviations. Turned: share of right decisions that became wrong, with the "
+            "exact (Clopper–Pearson) 95 % interval. * Changes the whole image: tells how robust the model "
+            "is, and no criterion judges it here; whether the decision rests on it is asked by the exchange "
+            "of factors.",
         )
     )
     return Section(

@@ -51,13 +51,41 @@ def build(context: Context) -> Section | None:
             ],
             note=_raising(cells, fills),
         )
-        blocks.append(Part(f"Cases {'of' if positive else 'that are not'} {disease}", [table]))
+        tables = [table, _ranks(cells, roles, fills)] if positive else [table]
+        blocks.append(Part(f"Cases {'of' if positive else 'that are not'} {disease}", tables))
     return Section(
         "fill_bias",
         "What covers a region matters",
         "Would occlusion tell another story with another fill?",
         blocks,
     )
+
+
+def _ranks(cells: dict[tuple[str, str], Figure], roles: dict[str, str], fills: list[str]) -> Table:
+    """Rank the regions under each fill: the order is what an occlusion map shows."""
+    orders = {fill: _order(cells, list(roles), fill) for fill in fills}
+    expected = [region for region, role in roles.items() if role == "expected"]
+    top = {fill: sum(orders[fill].get(r, 999) <= len(expected) for r in expected) for fill in fills}
+    counts = ", ".join(f"{FILLS[fill].lower()} {top[fill]}" for fill in fills)
+    return Table(
+        caption="Rank of each region under each fill; 1: covering it takes most of the score away.",
+        columns=[
+            Column("Region", 2),
+            Column("Role", 1),
+            *(Column(FILLS[fill], 1.2, "right") for fill in fills),
+        ],
+        rows=[
+            [plain(region), role, *(str(orders[fill].get(region, "–")) for fill in fills)]
+            for region, role in roles.items()
+        ],
+        note=f"Expected regions among the first {len(expected)} of {len(roles)}: {counts}.",
+    )
+
+
+def _order(cells: dict[tuple[str, str], Figure], regions: list[str], fill: str) -> dict[str, int]:
+    falls = {region: cells.get((region, fill), Figure()).value for region in regions}
+    known = sorted((-fall, region) for region, fall in falls.items() if fall is not None)
+    return {region: rank for rank, (_, region) in enumerate(known, start=1)}
 
 
 def _raising(cells: dict[tuple[str, str], Figure], fills: list[str]) -> str:
