@@ -5,7 +5,8 @@
 Every figure is a ratio of CPU seconds within one round: F, one inference-mode forward pass of the same
 model and image; FB, forward and backward to the image by plain autograd, parameters frozen. All sides are
 measured in turn in every round, and the median over rounds is shown, so that a busy machine disturbs all
-alike. `--write` puts the table into benchmarks/attribution.md.
+alike. All sides run under the allocator setting of the `relevance-audit` commands (freed memory is kept),
+or under the system's with `--allocator system`. `--write` puts the table into benchmarks/attribution.md.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from pipeline.allocator import allocator, keep_freed_memory
 from pipeline.attribution import attribute
 
 Contestants = dict[str, Callable[[], object]]
@@ -290,11 +292,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", nargs="*", default=list(networks()))
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--allocator", choices=("kept", "system"), default="kept")
     chosen = parser.parse_args()
+    if chosen.allocator == "kept":
+        keep_freed_memory()
     torch.set_num_threads(chosen.threads)
     load = ", ".join(f"{v:.1f}" for v in os.getloadavg())
     setting = f"{versions()}; {chosen.threads} thread(s), median of {chosen.rounds} rounds, CPU with"
-    setting += f" {os.cpu_count()} cores, load at the start {load} (other work ran beside it)."
+    setting += f" {os.cpu_count()} cores, load at the start {load} (other work ran beside it); allocator:"
+    setting += f" {allocator()}."
     out = ["# Attribution: time", "", __doc__.split("\n\n", 2)[2].strip(), "", setting, ""]
     for name in chosen.only:
         _, image = networks()[name]()

@@ -60,11 +60,49 @@ def _guided(op: Operation, values: Mapping[str, torch.Tensor], images: int) -> t
     def plain(x: torch.Tensor) -> torch.Tensor:
         return op.compute({**values, source: x}, images)  # type: ignore[no-any-return]
 
+    if op.kind == "relu":
+        fast: Any = _GuidedReLU
+        return fast.apply(values[source], plain)  # type: ignore[no-any-return]
+    if op.kind == "silu":
+        smooth: Any = _GuidedSiLU
+        return smooth.apply(values[source])  # type: ignore[no-any-return]
     function: Any = _Guided
     return function.apply(values[source], plain, op.kind in RECTIFIERS)  # type: ignore[no-any-return]
 
 
+class _GuidedReLU(torch.autograd.Function):
+    """ReLU is open where its result is positive: nothing but the result has to be kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, plain: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        result = plain(x)
+        ctx.save_for_backward(result)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, arrived: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (result,) = ctx.saved_tensors
+        return torch.ops.aten.threshold_backward(arrived, result, 0).relu_(), None
+
+
+class _GuidedSiLU(torch.autograd.Function):
+    """SiLU is positive where its input is, and its own slope there is known: no second forward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        return torch.nn.functional.silu(x)
+
+    @staticmethod
+    def backward(ctx: Any, arrived: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (x,) = ctx.saved_tensors
+        passed = torch.ops.aten.silu_backward(arrived, x)
+        return torch.ops.aten.threshold_backward(passed, x, 0).relu_(), None
+
+
 class _Guided(torch.autograd.Function):
+    """Any other rectifier: its own gradient of the positive part of what arrives, where it is open."""
+
     @staticmethod
     def forward(
         ctx: Any, x: torch.Tensor, plain: Callable[[torch.Tensor], torch.Tensor], rectifier: bool

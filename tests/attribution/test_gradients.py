@@ -142,3 +142,25 @@ def test_colour_rules(colour: str) -> None:
     signed = attribute(model, x, 1, "gradient").values
     wanted = {"sum": signed.sum(1), "max_abs": signed.abs().amax(1), "sum_abs": signed.abs().sum(1)}[colour]
     torch.testing.assert_close(attribute(model, x, 1, "gradient", colour=colour).values[:, 0], wanted)
+
+
+@pytest.mark.parametrize("name", ["relu", "silu"])
+def test_guided_backprop_of_two_layers_equals_its_definition(name: str) -> None:
+    torch.manual_seed(0)
+    first, second = nn.Linear(6, 7).double(), nn.Linear(7, 3).double()
+    activation = getattr(nn.functional, name)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = first, second
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.second(activation(self.first(x.flatten(1))))
+
+    image = torch.randn(2, 1, 2, 3, dtype=torch.float64)
+    found = attribute(Net(), image, 1, "guided_backprop").values
+    inside = first(image.flatten(1)).detach().requires_grad_(requires_grad=True)
+    (slope,) = torch.autograd.grad(activation(inside).sum(), inside)
+    passed = second.weight[1].clamp(min=0) * slope * (inside > 0)
+    torch.testing.assert_close(found, (passed @ first.weight).reshape(image.shape), rtol=0, atol=1e-12)

@@ -9,7 +9,6 @@ import torch
 from torch.nn import functional
 
 from pipeline.models.graph.convolution import convolve, convolve_back
-from pipeline.models.graph.layout import fast_layout
 from pipeline.models.graph.operation import Operation, resolve
 
 
@@ -44,7 +43,6 @@ class LinearMap:
         if op.kind == "convolution":
             names = ("stride", "padding", "dilation", "transposed", "output_padding", "groups")
             settings = tuple(resolve(op.arguments[n], values, images) for n in names)
-            weight = fast_layout(weight)
         return LinearMap(weight, None if bias is None else values[bias], settings, nonnegative)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from pipeline.attribution.propagation.operations import Walk, needs, pass_back
 from pipeline.attribution.propagation.rules import Rule
 from pipeline.models.graph.captured import CapturedGraph, execute, needed_for
 from pipeline.models.graph.folding import fold_batch_norm
-from pipeline.models.graph.layout import fast_layout
+from pipeline.models.graph.layout import fast_layout, weight_layout
 from pipeline.models.graph.operation import Operation
 
 _STAYS_POSITIVE = frozenset(
@@ -72,7 +73,8 @@ def forward(graph: CapturedGraph, images: torch.Tensor) -> Forward:
     values[graph.source] = fast_layout(images)
     for op in operations:
         if op.kind == "convolution" and (weight := op.source("weight")) in values:
-            values[weight] = fast_layout(values[weight])
+            layout = weight_layout(values[weight], math.prod(op.shape_for(1)[2:]))
+            values[weight] = values[weight].contiguous(memory_format=layout)
     with torch.no_grad():
         execute(operations, values, len(images), keep)
     return Forward(graph, tuple(operations), values, values[graph.output])

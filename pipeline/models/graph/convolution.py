@@ -6,10 +6,15 @@ does on the same CPU; so oneDNN is asked directly. Elsewhere torch's own choice 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+
+from pipeline.models.graph.layout import heavy
+
+_MIRROR = 8  # so many times heavier, and mirroring the weights costs more than the fast path saves
 
 
 def convolve(
@@ -25,6 +30,7 @@ def convolve(
 ) -> torch.Tensor:
     """Convolve like `aten.convolution`; differentiable, on the fast path with respect to `input` only."""
     settings = (stride, padding, dilation, transposed, output_padding, groups)
+    input = _like_weights(input, weight)  # noqa: A001
     if not _direct(input, weight, transposed):
         return torch.convolution(input, weight, bias, *settings)
     if torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad):
@@ -43,7 +49,9 @@ def convolve_back(
     `settings` are stride, padding, dilation, transposed, output_padding and groups.
     """
     stride, padding, dilation, transposed, _, groups = settings
-    if _direct(s, weight, transposed) and all(step == 1 for step in stride):
+    s = _like_weights(s, weight)
+    usable = _direct(s, weight, transposed) and not heavy(weight, _MIRROR * math.prod(s.shape[2:]))
+    if usable and all(step == 1 for step in stride):
         around = [d * (k - 1) - p for d, k, p in zip(dilation, weight.shape[2:], padding, strict=True)]
         if min(around) >= 0:
             mirrored = weight.flip(tuple(range(2, weight.ndim)))
@@ -51,6 +59,13 @@ def convolve_back(
             return _by_onednn(s, mirrored.flatten(0, 1), None, stride, around, dilation, groups)
     gradient = torch.ops.aten.convolution_backward.default
     return gradient(s, like, weight, None, *settings, [True, False, False])[0]  # type: ignore[no-any-return]
+
+
+def _like_weights(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Bring a small activation into the order of many weights; the other way round it costs more."""
+    if x.ndim < 4 or not heavy(weight, math.prod(x.shape[2:])) or not weight.is_contiguous():
+        return x
+    return x.contiguous()
 
 
 class _Direct(torch.autograd.Function):

@@ -7,13 +7,14 @@ before two BatchNorms is folded twice. One that stands alone (DenseNet) becomes 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
-from pipeline.models.graph.layout import fast_format
+from pipeline.models.graph.layout import weight_layout
 from pipeline.models.graph.operation import Operation, Ref
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ def _into(
         parts = scale.reshape(groups, 1, -1).expand(groups, weight.shape[0] // groups, -1)
         folded = weight * parts.reshape(weight.shape[:2]).reshape(*weight.shape[:2], *[1] * (weight.ndim - 2))
     else:
-        folded = torch.empty_like(weight, memory_format=fast_format(weight))
+        layout = weight_layout(weight, math.prod(norm.shape_for(1)[2:]))
+        folded = torch.empty_like(weight, memory_format=layout)
         torch.mul(weight, scale.reshape(-1, *[1] * (weight.ndim - 1)), out=folded)
     bias = layer.source("bias")
     names = f"{norm.name}.weight", f"{norm.name}.bias"
