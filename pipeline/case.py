@@ -19,7 +19,7 @@ from pipeline.models.prepared import Prepared
 from pipeline.record.schema import CaseResult, CaseRow, write_arrays
 from pipeline.stages.audit import Audit
 from pipeline.stages.average_marks import AVERAGE
-from pipeline.stages.marks import consensus, masks_of_experts
+from pipeline.stages.marks import masks_of_experts
 from pipeline.stages.measuring import CaseWork
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ def audit_case(case: Case, audit: Audit) -> CaseResult:
     hashes = input_hashes(case)
     image = _read(case, audit.protocol.modality)
     single = {lesion: masks_of_experts(paths, image) for lesion, paths in case.marks.items()}
+    from pipeline.comparison import consensus
+
     marks = {lesion: consensus(list(masks.values())) for lesion, masks in single.items()}
     prepared = audit.model.prepare(image)
     from pipeline.attribution import logits as logits_of

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pipeline.record.experts import GroupRow, LesionFinding
 from pipeline.record.schema import Agreement, Figure, RegionRow
 from reports.glossary import method, metric, metric_key, null
-from reports.words import number, plain, plural
+from reports.words import figure, number, plain, plural
 
 SURE = 0.05
 MAIN = ("log2_mass_lift", "expected_log2_density_lift")
@@ -114,6 +114,18 @@ def detector_sentence(rows: Sequence[Agreement]) -> str:
         f"As a detector of single marked points (AUPRC) {_lower(null(hardest).title)}, without any model, "
         f"{verb} {number(nulls[hardest])}; no method more than {number(best.figure.value)} "
         f"({method(best.method).title})."
+    )
+
+
+def ceiling_sentence(rows: Sequence[Agreement], dice: Figure | None) -> str:
+    """Tell what several experts reach against each other: no map can be asked for more."""
+    ceiling = next((row.ceiling for row in rows if row.ceiling is not None), None)
+    if ceiling is None or ceiling.value is None:
+        return ""
+    overlap = f", and their marks overlap with a Dice of {figure(dice)}" if dice is not None else ""
+    return (
+        f"Experts against each other reach {figure(ceiling)} of the same measure{overlap}: no map can be "
+        "asked for more."
     )
 
 

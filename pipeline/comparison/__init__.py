@@ -65,7 +65,6 @@ _HOME = {
     "lesion_table": "detection",
     "ExpertAgreement": "experts",
     "expert_agreement": "experts",
-    "mean_over_experts": "experts",
     "consensus": "experts",
     "smoothed": "smoothing",
     "checkerboard": "smoothing",

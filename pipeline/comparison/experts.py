@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.comparison.localisation import METRICS, Localisation, measure
+from pipeline.comparison.localisation import METRICS, measure
 from pipeline.errors import CohortError
 
 Array = npt.NDArray[Any]
@@ -87,35 +87,18 @@ def expert_agreement(
     return ExpertAgreement(float(np.mean(dice)), ceiling, len(marking), silent)
 
 
-def mean_over_experts(measured: Mapping[str, Localisation]) -> dict[str, float]:
-    """Mean of each metric over the experts for whom it is defined, NaN if for none.
-
-    Parameters
-    ----------
-    measured : mapping of str to Localisation
-        Expert → one map against that expert's mask (`measure` with experts in place of lesion types).
-
-    Returns
-    -------
-    dict of str to float
-    """
-    return {name: _mean([getattr(one, name) for one in measured.values()]) for name in METRICS}
-
-
 def _mean(values: Sequence[float]) -> float:
     defined = [value for value in values if not np.isnan(value)]
     return float(np.mean(defined)) if defined else float("nan")
 
 
-def consensus(masks: Sequence[Mask], rule: Literal["majority", "any", "all"] = "majority") -> Mask:
-    """One mask from several.
+def consensus(masks: Sequence[Mask]) -> Mask:
+    """Pixels that at least half of the experts marked.
 
     Parameters
     ----------
     masks : sequence of ndarray of bool, shape spatial
         One an expert.
-    rule : {"majority", "any", "all"}
-        Marked by more than half of them, by at least one, or by all.
 
     Returns
     -------
@@ -128,7 +111,5 @@ def consensus(masks: Sequence[Mask], rule: Literal["majority", "any", "all"] = "
     """
     if not masks or len({mask.shape for mask in masks}) > 1:
         raise CohortError("the experts' masks are missing or of different shapes", "give masks of one image")
-    votes = np.sum(np.stack(masks), axis=0)
-    needed = {"majority": len(masks) // 2 + 1, "any": 1, "all": len(masks)}[rule]
-    marked: Mask = votes >= needed
-    return marked
+    votes = np.sum(masks, axis=0, dtype=np.uint8)
+    return np.asarray(2 * votes >= len(masks), bool)

@@ -13,7 +13,7 @@ from pipeline.protocol import Protocol
 from pipeline.record.experts import ExpertFindings, GroupRow, LesionFinding, OverlapFinding, TwinRow
 from pipeline.record.parts import Figure, figure_of
 from pipeline.record.schema import CaseResult
-from pipeline.stages.measuring import NULL
+from pipeline.stages.measuring import EXPERTS, NULL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +59,16 @@ def expert_findings(
         groups=group_rows(results, table, protocol, cohort, target, classes),
         smallest_group=protocol.smallest_group,
         negative=len(marked) - len(chosen),
+        dice_of_experts=_dice_of_experts(table),
     )
+
+
+def _dice_of_experts(table: pd.DataFrame) -> dict[str, Figure]:
+    mine = table[(table.method == EXPERTS) & (table.metric == "dice")]
+    return {
+        str(lesion): _share(part.value.tolist(), part.patient.tolist())
+        for lesion, part in mine.groupby("lesion", sort=True)
+    }
 
 
 def _lesions(results: Sequence[CaseResult], methods: Sequence[str], seed: int) -> list[LesionFinding]:

@@ -180,6 +180,8 @@ class ExpertFindings(Part):
         Patients below which a subgroup gets no number.
     negative : int
         Cases with marks whose logit for the audited class is negative: reported apart.
+    dice_of_experts : dict of str to Figure
+        Lesion type → how far the marks of several experts overlap, mean over pairs.
     """
 
     twins: list[TwinRow] = Field(default_factory=list)
@@ -188,3 +190,4 @@ class ExpertFindings(Part):
     groups: list[GroupRow] = Field(default_factory=list)
     smallest_group: int = 6
     negative: int = 0
+    dice_of_experts: dict[str, Figure] = Field(default_factory=dict)

@@ -22,7 +22,7 @@ from pipeline.files import sha256_of
 from pipeline.images import Photograph, Volume, read_photograph, read_volume
 from pipeline.models.prepared import Prepared
 from pipeline.record.schema import read_arrays, write_arrays
-from pipeline.stages.marks import consensus, masks_of_experts
+from pipeline.stages.marks import masks_of_experts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,7 +124,7 @@ def average_marks_of(audit: Audit) -> AverageMarks:
     stored = _stored(path, key)
     if stored is not None:
         return stored
-    from pipeline.comparison import gathered
+    from pipeline.comparison import consensus, gathered
 
     made = AverageMarks({}, {}, {}, {})
     for case in (c for c in audit.calibration if c.marks):

@@ -36,12 +36,6 @@ def masks_of_experts(paths: Sequence[Path], image: Volume | Photograph) -> dict[
     return {str(n): read_mask(path, image.shape, affine) for n, path in enumerate(paths)}
 
 
-def consensus(masks: Sequence[BoolArray]) -> BoolArray:
-    """Pixels that at least half of the experts marked."""
-    votes = np.stack(masks).sum(axis=0, dtype=np.uint8)
-    return np.asarray(votes * 2 >= len(masks), bool)
-
-
 class Marks:
     """Expert marks of one case, and what is the same for every map that is measured against them.
 

@@ -155,8 +155,8 @@ class CaseWork:
         """Make and measure the same maps with every twin of the model; they are not kept.
 
         A twin with a negative logit has learnt no more than one with a positive, but its relevance that sums
-        to the logit would have hardly any positive part, and anything would beat it: its map is taken for what
-        it calls.
+        to the logit would have hardly any positive part, and anything would beat it: its map is taken for
+        what it calls.
         """
         from pipeline.attribution import METHODS, attribute
 

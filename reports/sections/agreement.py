@@ -9,7 +9,15 @@ from pipeline.record.schema import Agreement
 from reports.blocks import Block, Callout, Column, Part, Picture, Section, Table, Text
 from reports.context import Context
 from reports.glossary import METRIC_ORDER, method, metric, metric_key, null
-from reports.plainly import AVERAGE, SURE, TWINS, agreement_sentence, detector_sentence, standing
+from reports.plainly import (
+    AVERAGE,
+    SURE,
+    TWINS,
+    agreement_sentence,
+    ceiling_sentence,
+    detector_sentence,
+    standing,
+)
 from reports.sections.agreement_tables import measures, twins
 from reports.words import compact, plain, plural
 
@@ -109,7 +117,8 @@ def _left_out(agreement: Sequence[Agreement]) -> str:
 
 def _page(context: Context, index: int, rows: list[Agreement], every: Sequence[Agreement]) -> list[Block]:
     """Build the page of one lesion type: a sentence, a plot, what decides, and all measures."""
-    said = [agreement_sentence(rows), detector_sentence(every)]
+    dice = context.record.experts.dice_of_experts.get(rows[0].lesion)
+    said = [agreement_sentence(rows), detector_sentence(every), ceiling_sentence(rows, dice)]
     blocks: list[Block] = [Callout("Conclusion", [text for text in said if text], tone="plain")]
     if any(row.figure.value is not None for row in rows):
         blocks.append(_picture(context, index, rows))

@@ -95,7 +95,7 @@ def test_own_marks_change_nothing_and_others_do(tmp_path, cases, prepared):
 def test_it_is_stored_and_taken_up_again_until_a_mark_changes(tmp_path, cases, monkeypatch, prepared):
     first = average_marks_of(audit_of(tmp_path, cases))
     assert (tmp_path / "out" / FILE).is_file()
-    monkeypatch.setattr("pipeline.stages.average_marks.consensus", None)  # nothing is read a second time
+    monkeypatch.setattr("pipeline.stages.average_marks.masks_of_experts", None)  # nothing is read twice
     again = average_marks_of(audit_of(tmp_path, cases))
     assert np.array_equal(first.of_others("a", "dots", prepared), again.of_others("a", "dots", prepared))
     assert again.patients == first.patients
