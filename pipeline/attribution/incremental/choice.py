@@ -13,6 +13,7 @@ from pipeline.attribution.fills import Box
 from pipeline.attribution.incremental.cost import Budget, forecast
 from pipeline.attribution.incremental.plan import Plan, make_plan
 from pipeline.attribution.incremental.steps import LocalStep
+from pipeline.attribution.incremental.windows import Ints
 from pipeline.attribution.question import Question
 
 FEW = 2
@@ -69,11 +70,9 @@ def choose(
     plan = make_plan(question.graph, images.shape[1], images.dtype)
     low = np.array([[s.start for s in box] for box in given], np.int64)
     high = np.array([[s.stop for s in box] for box in given], np.int64)
-    ahead = forecast(plan.local, plan.source, (low, high))
-    full = sum(_whole(step) for step in (*plan.local, *plan.rest))
-    rest = sum(_whole(step) for step in plan.rest)
-    again = float(ahead.effort.sum()) + len(given) * (rest + OVERHEAD * len(plan.local))
-    passes = len(images) + again / max(full, 1.0)
+    full = max(sum(_whole(step) for step in (*plan.local, *plan.rest)), 1.0)
+    work = operations_limit(plan, low, high, len(images))
+    passes = work + len(given) * OVERHEAD * len(plan.local) / full
     size = images.element_size()
     cache = sum(prod(plan.shapes[n]) for n in plan.needed) * size
     largest = max(prod(shape) for shape in plan.shapes.values()) * size
@@ -84,7 +83,24 @@ def choose(
     budget = Budget(
         wave=int(min(room / 2, 512 * 2**20)), batch=int(max(min(room / 8, 16 * 2**20), 1)), images=batch_size
     )
-    return Choice(plan, budget, batch_size, f"{passes:.1f} forward passes' work for {len(given)} occlusions")
+    cost = f"{passes:.1f} forward passes for {len(given)} occlusions (operations alone {work:.1f})"
+    return Choice(plan, budget, batch_size, cost)
+
+
+def operations_limit(plan: Plan, low: Ints, high: Ints, images: int = 1) -> float:
+    """Operations inside the boxes that changes can reach, in forward passes, those of the images included.
+
+    Parameters
+    ----------
+    plan : Plan
+    low, high : integer arrays, shape (occlusions, axes)
+        Boxes that change, `high` exclusive.
+    images : int
+    """
+    rest = sum(_whole(step) for step in plan.rest)
+    full = rest + sum(_whole(step) for step in plan.local)
+    again = float(forecast(plan.local, plan.source, (low, high)).effort.sum()) + len(low) * rest
+    return images + again / max(full, 1.0)
 
 
 def _whole(step: object) -> float:

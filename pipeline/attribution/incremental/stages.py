@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 
 from pipeline.attribution.incremental.windows import Ints, Window, box_of
+from pipeline.models.graph.convolution import convolve_forward
 
 Pools = dict[int, Callable[..., torch.Tensor]]
 _MAX: Pools = {2: functional.max_pool2d, 3: functional.max_pool3d}
@@ -69,20 +70,8 @@ class Convolution(Stage):
         return self._apply(full, self.padding)
 
     def _apply(self, x: torch.Tensor, padding: list[int]) -> torch.Tensor:
-        if direct(x):  # torch itself takes a slow path for small batches of one
-            result: torch.Tensor = torch.ops.aten.mkldnn_convolution.default(
-                x, self.weight, self.bias, padding, self.stride, self.dilation, self.groups
-            )
-            return result
-        nothing = [0] * len(padding)
-        settings = (self.stride, padding, self.dilation, False, nothing, self.groups)
-        return torch.convolution(x, self.weight, self.bias, *settings)
-
-
-def direct(x: torch.Tensor) -> bool:
-    """Whether oneDNN computes convolutions of such a tensor."""
-    usable = x.dtype == torch.float32 and x.device.type == "cpu" and x.ndim in {4, 5}
-    return usable and bool(torch._C._has_mkldnn) and bool(torch.backends.mkldnn.enabled)  # noqa: SLF001
+        settings = (self.stride, padding, self.dilation, self.groups)
+        return convolve_forward(x, self.weight, self.bias, *settings)
 
 
 @dataclass(eq=False)

@@ -84,11 +84,31 @@ class _Direct(torch.autograd.Function):
         return convolve_back(arrived, weight, ctx.like, ctx.settings), None, None, None
 
 
+def convolve_forward(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> torch.Tensor:
+    """Convolve where no gradient is wanted: on the fast path in 2D as well, tensors as they lie."""
+    if x.ndim in {4, 5} and _on_onednn(x, weight):
+        return _by_onednn(x, weight, bias, stride, padding, dilation, groups)
+    settings = (stride, padding, dilation, False, [0] * len(padding), groups)
+    return torch.convolution(x, weight, bias, *settings)
+
+
 def _direct(x: torch.Tensor, weight: torch.Tensor, transposed: bool) -> bool:
     """Whether to ask oneDNN: a volume in 32 bits on a CPU."""
-    fitting = x.ndim == 5 and x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
-    usable = bool(torch._C._has_mkldnn) and bool(torch.backends.mkldnn.enabled)  # noqa: SLF001
-    return fitting and usable and not transposed and x.numel() > 0
+    return x.ndim == 5 and not transposed and _on_onednn(x, weight)
+
+
+def _on_onednn(x: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Whether oneDNN computes convolutions of such tensors."""
+    fitting = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and x.numel() > 0
+    return fitting and bool(torch._C._has_mkldnn) and bool(torch.backends.mkldnn.enabled)  # noqa: SLF001
 
 
 def _by_onednn(
