@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -202,6 +203,7 @@ def number(
     pipeline.errors.MethodError
     """
     good = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+    good = good and math.isfinite(value)  # type: ignore[arg-type]
     if not good or (above and value == low):
         limits = f"{'above' if above else 'from'} {low:g}" + (f" to {high:g}" if high != float("inf") else "")
         raise MethodError(f"option {option}={value!r} is not a valid number", f"give a number {limits}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
@@ -56,6 +57,31 @@ class Preprocessing(BaseModel):
     affine: tuple[tuple[float, float, float, float], ...] | None = None
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+
+    @model_validator(mode="after")
+    def _can_be_done(self) -> Preprocessing:
+        axes = {"mri_grid": 3, "fundus_square": 2}.get(self.kind)
+        wrong = ""
+        if axes is not None and (len(self.shape) != axes or min(self.shape) < 1):
+            wrong = f"{self.kind} needs a shape of {axes} positive numbers, not {list(self.shape)}"
+        elif self.kind == "mri_grid" and self.affine is None:
+            wrong = "mri_grid needs an affine"
+        elif self.kind == "mri_grid" and not _invertible(self.affine or ()):
+            wrong = "the affine of mri_grid is not invertible"
+        elif len(self.mean) != len(self.std) or not all(0 < s < math.inf for s in self.std):
+            wrong = "mean and std need one number a channel each, and std positive ones"
+        elif not all(map(math.isfinite, self.mean)):
+            wrong = "mean needs finite numbers"
+        if wrong:
+            raise ValueError(wrong)
+        return self
+
+
+def _invertible(rows: tuple[tuple[float, ...], ...]) -> bool:
+    import numpy as np
+
+    matrix = np.array(rows)
+    return matrix.shape == (4, 4) and bool(np.isfinite(matrix).all()) and abs(np.linalg.det(matrix)) > 0
 
 
 class ModelCard(BaseModel):

@@ -48,10 +48,6 @@ def prepare_mri(volume: Volume, preprocessing: Preprocessing) -> Prepared:
         raise ModelError(
             f"the model's preprocessing {preprocessing.kind!r} is not for MRI", "give it the images it is for"
         )
-    if len(preprocessing.shape) != 3 or preprocessing.affine is None:
-        raise ModelError(
-            "the model card's `mri_grid` needs a shape of three numbers and an affine", "mend the model card"
-        )
     affine = np.array(preprocessing.affine, dtype=np.float64)
     native_from_model = np.linalg.inv(volume.affine) @ affine
     image = resample(np.nan_to_num(volume.data), native_from_model, preprocessing.shape)

@@ -84,6 +84,9 @@ def test_a_pickle_is_never_opened(tmp_path):
         ({"weights": "../../m.safetensors"}, "outside the bundle"),
         ({"target": 2}, "target 2"),
         ({"extra": 1}, "extra"),
+        ({"preprocessing": {"kind": "fundus_square", "shape": [0, 8]}}, "positive numbers"),
+        ({"preprocessing": {"kind": "fundus_square", "shape": [8, 8], "std": [0.0]}}, "std"),
+        ({"preprocessing": {"kind": "mri_grid", "shape": [8, 8, 8]}}, "affine"),
     ],
 )
 def test_cards_that_do_not_fit_are_one_line(tmp_path, changes, word):

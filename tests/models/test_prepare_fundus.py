@@ -72,6 +72,8 @@ def test_beyond_the_picture_it_is_black_and_not_field() -> None:
 def test_refusals() -> None:
     one = retina_phantom(4, 0, 256)
     with pytest.raises(ModelError, match="not for photographs"):
-        prepare_fundus(one.photograph, Preprocessing(kind="mri_grid", shape=(8, 8, 8)))
+        prepare_fundus(
+            one.photograph, Preprocessing(kind="mri_grid", shape=(8, 8, 8), affine=np.eye(4).tolist())
+        )
     with pytest.raises(AnatomyError, match="no circular field"):
         prepare_fundus(Photograph(np.full((64, 64, 3), 0.5, np.float32)), PLAIN)
