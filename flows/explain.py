@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +111,7 @@ def explain(
             "conservation_error": _number(relevance.conservation_error, n),
             "bias_share": _number(relevance.bias_share, n),
             "region_scores": _regions(relevance, n),
+            "segments": _segments(one, prepared),
         }
     notes = list(opened.notes)
     content = {
@@ -222,6 +224,27 @@ def _read_labels(path: Path, picture: Volume | Photograph) -> Any:
             f"{path.name}: label {labels.max():.0f} is above {_LARGEST_LABEL}", "number the regions anew"
         )
     return labels.astype(np.int32)
+
+
+def _segments(values: Any, prepared: Prepared) -> dict[str, Any]:
+    """Threshold the map in two ways: share of the field that is segmented, and box in native pixels."""
+    import numpy as np
+
+    from pipeline.attribution.localisation import localise
+
+    found: dict[str, Any] = {}
+    for way in ("simonyan", "otsu"):
+        try:
+            segment = localise(values.numpy(), prepared.tensor[0].numpy(), method=way, field=prepared.field)
+        except MethodError:  # nothing speaks for the class
+            continue
+        corners = np.array(list(product(*((low - 0.5, high - 0.5) for low, high in segment.box))))
+        native = corners @ prepared.native_from_model[:-1, :-1].T + prepared.native_from_model[:-1, -1]
+        found[way] = {
+            "share_of_field": float(segment.mask.sum() / prepared.field.sum()),
+            "box": np.stack([native.min(0), native.max(0)], 1).round(2).tolist(),
+        }
+    return found
 
 
 def _number(values: Any, n: int) -> float | None:

@@ -93,7 +93,7 @@ def _table(
             percent(row.sensitivity),
             compact(row.false_per_image),
             percent(row.cpm),
-            _dice(overlaps.get((lesion, row.method))),
+            *_dice(overlaps.get((lesion, row.method))),
         ]
         for lesion, rows in by_lesion.items()
         for row in rows
@@ -102,7 +102,8 @@ def _table(
     return Table(
         caption="By lesion type, after Gondal et al. 2017, at a working point of two false alarms an image "
         "that is chosen for each patient on the others. n: lesions/images. CPM: mean share found at ⅛–8 "
-        "false alarms. Dice: overlap of the map, thresholded after Otsu, with the marks.",
+        "false alarms. Dice: overlap with the marks, of the map thresholded after Otsu, and of the segment "
+        "that grows along the image’s edges from the map’s highest twentieth (Simonyan et al. 2013).",
         columns=[
             Column("Lesion", 1.4),
             Column("Map", 1.7),
@@ -110,7 +111,8 @@ def _table(
             Column("Found [95 %]", 1.4),
             Column("False alarms an image", 1.6),
             Column("CPM [95 %]", 1.4),
-            Column("Dice [95 %]", 1.7),
+            Column("Dice, Otsu", 1.5),
+            Column("Dice, grown", 1.5),
         ],
         rows=lines[:ROWS],
         note="No interval below 6 patients. A map on the model’s grid cannot outline what is smaller than "
@@ -118,5 +120,5 @@ def _table(
     )
 
 
-def _dice(row: OverlapFinding | None) -> str:
-    return "–" if row is None else compact(row.otsu_dice)
+def _dice(row: OverlapFinding | None) -> tuple[str, str]:
+    return ("–", "–") if row is None else (compact(row.otsu_dice), compact(row.grown_dice))
