@@ -92,6 +92,28 @@ class Twins(BaseModel):
     methods: tuple[str, ...] | None = None
 
 
+class Measuring(BaseModel):
+    """How maps are measured against marks; the same for every method, twin and null map.
+
+    Attributes
+    ----------
+    smoothing : float
+        Standard deviation of a Gaussian in pixels of the model's grid, before anything is measured:
+        convolutions with stride 2 leave a checkerboard in back-propagated maps.
+    tolerance : float
+        Distance (mm, or native pixels of a photograph) at which the pointing game still counts a hit and a
+        peak still finds a lesion.
+    smallest_mark : int
+        Marks of fewer native pixels in the field are left out and counted.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    smoothing: float = Field(default=0.0, ge=0, le=50)
+    tolerance: float = Field(default=0.0, ge=0, le=500)
+    smallest_mark: int = Field(default=1, ge=1)
+
+
 class CuePatch(BaseModel):
     """A suspected cue, cut out of a photograph: a camera's label, a logo, a scale.
 
@@ -150,6 +172,8 @@ class Protocol(BaseModel):
         Suspected cues of your own, tried beside the standard battery (photographs).
     twins : Twins
         Models to compare with.
+    measuring : Measuring
+        Smoothing, tolerance and smallest mark.
     smallest_group : int
         Subgroups of fewer patients are named and get no number.
     title : str
@@ -175,6 +199,7 @@ class Protocol(BaseModel):
     nulls: tuple[str, ...] = ("centre", "random", "sobel", "contrast", "average")
     cues: tuple[CuePatch, ...] = ()
     twins: Twins = Twins()
+    measuring: Measuring = Measuring()
     smallest_group: int = Field(default=6, ge=2, le=1000)
 
     @field_validator("methods", mode="before")

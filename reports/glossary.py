@@ -152,6 +152,11 @@ SHARES = {
     "log2_rim_density": Term(
         "Rim density (log₂)", "Relevance per point in the rim over that of the whole field; 0 is even."
     ),
+    "checkerboard": Term(
+        "Grid pattern",
+        "Share of a map’s variance between neighbouring points: near 0 for a smooth map, about ¾ for white "
+        "noise, 1 for a checkerboard, which some networks leave in their maps.",
+    ),
 }
 
 SKILL = {

@@ -97,6 +97,7 @@ def conclude(
         shares={
             "outside": mean_figures(table, "share_outside", target),
             "log2_rim_density": mean_figures(table, "log2_rim_density", target),
+            "checkerboard": mean_figures(table, "checkerboard", target),
         },
         cases=rows,
         errors=[*errors, *(e for r in results for e in r.errors)],

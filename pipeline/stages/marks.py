@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pipeline.errors import AuditError
 from pipeline.images import Photograph, Volume, read_mask
 from pipeline.models.prepared import Prepared
+from pipeline.protocol import Measuring
 from pipeline.record.experts import CurveRow, DetectionRow
 
 if TYPE_CHECKING:
@@ -44,10 +45,14 @@ class Marks:
     masks : mapping of str to ndarray of bool, shape native
         Lesion type → marked pixels.
     prepared : Prepared
+    measuring : Measuring
+        Tolerance and smallest mark of the protocol.
     """
 
-    def __init__(self, masks: Mapping[str, BoolArray], prepared: Prepared) -> None:
-        self.masks, self._prepared = dict(masks), prepared
+    def __init__(
+        self, masks: Mapping[str, BoolArray], prepared: Prepared, measuring: Measuring | None = None
+    ) -> None:
+        self.masks, self._prepared, self._measuring = dict(masks), prepared, measuring or Measuring()
         self._last: tuple[npt.NDArray[Any], npt.NDArray[np.float32]] | None = None
 
     def localise(self, values: npt.NDArray[Any], lesion: str | None = None) -> dict[str, Localisation]:
@@ -55,7 +60,17 @@ class Marks:
         from pipeline.comparison import measure
 
         masks = self.masks if lesion is None else {lesion: self.masks[lesion]}
-        return measure(self._native(values), masks, self.inside) if masks else {}
+        if not masks:
+            return {}
+        found: dict[str, Localisation] = measure(
+            self._native(values),
+            masks,
+            self.inside,
+            spacing=self._spacing,
+            tolerance=self._measuring.tolerance,
+            smallest=self._measuring.smallest_mark,
+        )
+        return found
 
     def overlap(self, method: str, values: npt.NDArray[Any]) -> list[CurveRow]:
         """Overlap of the thresholded map with the marks of every lesion type."""
@@ -107,6 +122,7 @@ class Marks:
             self._lesions,
             self._prepared.field,
             native_from_model=self._prepared.native_from_model,
+            tolerance=self._measuring.tolerance,
         )
         return [
             DetectionRow(
@@ -124,7 +140,11 @@ class Marks:
         from pipeline.comparison import expert_agreement
 
         return {
-            lesion: expert_agreement(masks, self.inside) for lesion, masks in single.items() if len(masks) > 1
+            lesion: expert_agreement(
+                masks, self.inside, spacing=self._spacing, tolerance=self._measuring.tolerance
+            )
+            for lesion, masks in single.items()
+            if len(masks) > 1
         }
 
     @cached_property
@@ -145,12 +165,17 @@ class Marks:
     def _lesions(self) -> Lesions:
         from pipeline.comparison import find_lesions
 
-        spacing: float | list[float] = 1.0
-        if self._prepared.affine is not None:
-            native = self._prepared.affine @ np.linalg.inv(self._prepared.native_from_model)
-            spacing = np.linalg.norm(native[:3, :3], axis=0).tolist()
-        lesions: Lesions = find_lesions(self.masks, spacing=spacing)
+        lesions: Lesions = find_lesions(self.masks, spacing=self._spacing)
         return lesions
+
+    @property
+    def _spacing(self) -> float | list[float]:
+        """Size of native voxels in mm; 1 for the pixels of a photograph."""
+        if self._prepared.affine is None:
+            return 1.0
+        native = self._prepared.affine @ np.linalg.inv(self._prepared.native_from_model)
+        spacing: list[float] = np.linalg.norm(native[:3, :3], axis=0).tolist()
+        return spacing
 
     def _native(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Interpolate a map at every native pixel; the last one is kept, since it is measured twice."""

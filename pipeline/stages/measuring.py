@@ -63,7 +63,7 @@ class CaseWork:
         self.concepts: list[ConceptRow] = []
         self.concept_masks: dict[str, BoolArray] = {}
         self.errors: list[ErrorRow] = []
-        self._marks = Marks(marks, prepared)
+        self._marks = Marks(marks, prepared, audit.protocol.measuring)
         mri = audit.protocol.modality == "mri"
         affine = prepared.affine if prepared.affine is not None else np.eye(4)
         self.spacing: Any = np.linalg.norm(affine[:3, :3], axis=0) if mri else 1.0
@@ -129,10 +129,18 @@ class CaseWork:
             native_from_model=self.prepared.native_from_model,
             native_shape=self.prepared.native_shape,
         )
-        self._measure(method, target, values)
-        self._measure_regions(method, target, values, own)
+        measured = self._smooth(values)
+        self._measure(method, target, measured)
+        self._measure_regions(method, target, measured, own)
         if target == self.audit.target:
-            self._segment(method, values)
+            self._segment(method, measured)
+
+    def _smooth(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Smooth a map as the protocol says, before it is measured; it is kept as it was made."""
+        from pipeline.comparison import smoothed
+
+        made: npt.NDArray[np.float32] = smoothed(values, self.audit.protocol.measuring.smoothing)
+        return made
 
     def _segment(self, method: str, values: npt.NDArray[Any]) -> None:
         """Lesions one by one, and the map as a segmentation."""
@@ -177,6 +185,7 @@ class CaseWork:
                 values = _one_channel(relevance, 0, signed=METHODS[method.name].signed)
                 if METHODS[method.name].signed and float(relevance.scores[0, target]) < 0:
                     values = -values
+                values = self._smooth(values)
                 self._add(name, target, "zero_map", float(not np.any(values)))
                 self._measure(name, target, values)
                 self._measure_regions(name, target, values, None, single=False)
@@ -201,11 +210,12 @@ class CaseWork:
             if name == AVERAGE:
                 self._measure_average()
                 continue
-            self._measure(f"{NULL}{name}", self.audit.target, maps[name])
-            self._measure_regions(f"{NULL}{name}", self.audit.target, maps[name], None)
-            self.detections += self._marks.detections(f"{NULL}{name}", maps[name])
+            values = self._smooth(maps[name])
+            self._measure(f"{NULL}{name}", self.audit.target, values)
+            self._measure_regions(f"{NULL}{name}", self.audit.target, values, None)
+            self.detections += self._marks.detections(f"{NULL}{name}", values)
             if name == THRESHOLDED:
-                self.curves += self._marks.overlap(f"{NULL}{name}", maps[name])
+                self.curves += self._marks.overlap(f"{NULL}{name}", values)
 
     def _measure_average(self) -> None:
         """Measure where the other patients' marks lie, for each lesion type its own map."""
@@ -215,7 +225,7 @@ class CaseWork:
             if isinstance(made, str):
                 self._add(name, self.audit.target, "log2_mass_lift", np.nan, lesion=lesion, status=made)
             else:
-                self._add_localisation(name, self.audit.target, made, lesion)
+                self._add_localisation(name, self.audit.target, self._smooth(made), lesion)
 
     def display(self) -> dict[str, npt.NDArray[Any]]:
         """Arrays that the report draws, all on the model's grid."""
@@ -235,11 +245,12 @@ class CaseWork:
         return arrays
 
     def _measure(self, method: str, target: int, values: npt.NDArray[Any]) -> None:
-        from pipeline.comparison import field_shares
+        from pipeline.comparison import checkerboard, field_shares
 
         shares = field_shares(values, self.prepared.field, rim=self.rim, spacing=self.spacing)
         self._add(method, target, "share_outside", shares.outside, status=shares.excluded)
         self._add(method, target, "log2_rim_density", shares.log2_rim_density, status=shares.excluded)
+        self._add(method, target, "checkerboard", checkerboard(values))
         self._add_localisation(method, target, values)
 
     def _add_localisation(

@@ -1,4 +1,4 @@
-"""Several experts, from the table to the report: their consensus is the truth, their agreement the ceiling."""
+"""Several experts, from table to report: their consensus is the truth, their agreement the ceiling."""
 
 from __future__ import annotations
 
