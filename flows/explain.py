@@ -90,6 +90,7 @@ def explain(
         raise MethodError(
             f"{image.name}: the map or the logits are not finite", "check the weights and the options"
         )
+    notes = [*opened.notes, *_faithful(relevance)]
     scores = relevance.scores[0]
     classes = opened.card.classes if opened.card else [f"class {i}" for i in range(len(scores))]
     files = {}
@@ -113,7 +114,6 @@ def explain(
             "region_scores": _regions(relevance, n),
             "segments": _segments(one, prepared),
         }
-    notes = list(opened.notes)
     content = {
         "schema": "relevance-audit-explain/1",
         "model": {"name": opened.card.name if opened.card else Path(model).name, "sha256": opened.sha256},
@@ -224,6 +224,20 @@ def _read_labels(path: Path, picture: Volume | Photograph) -> Any:
             f"{path.name}: label {labels.max():.0f} is above {_LARGEST_LABEL}", "number the regions anew"
         )
     return labels.astype(np.int32)
+
+
+def _faithful(relevance: Relevance) -> list[str]:
+    """Tell how faithful the concepts of MACE are; refuse to show others."""
+    if relevance.method != "mace":
+        return []
+    fidelity = relevance.details["fidelity"]
+    said = f"on {fidelity.agreement:.0%} of {fidelity.images} held-out images" if fidelity else "nowhere"
+    if not relevance.details["faithful"]:
+        raise MethodError(
+            f"the concepts decide as the model does {said}: too seldom to be shown",
+            "train on a larger cohort, or use another method",
+        )
+    return [f"The concepts decide as the model does {said}."]
 
 
 def _segments(values: Any, prepared: Prepared) -> dict[str, Any]:

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from math import prod
+from pathlib import Path
 
 import torch
 
@@ -51,15 +52,16 @@ __all__ = [
     family="concepts",
     signed=True,
     class_discriminative=True,
-    needs="a state trained on a cohort: state=fit_mace(model, images)",
+    needs="a state trained on a cohort: state=fit_mace(model, images), or its file",
     cost="1 (and a training on the cohort's activations, once)",
     source="Kumar et al. 2020, arXiv:2011.01472",
 )
-def mace(question: Question, *, state: MaceState | None = None) -> Answer:
+def mace(question: Question, *, state: MaceState | str | Path | None = None) -> Answer:
     """Σ_j t_j M_j / ΣM_j: each concept's term t_j of the class's relevance logit, laid out over its map M_j.
 
     The map sums to the relevance logit without its bias (exactly where the grid divides the image), a
-    concept whose map is empty left out. Bilinear or trilinear upsampling, `align_corners=False`.
+    concept whose map is empty left out. Bilinear or trilinear upsampling, `align_corners=False`. `state` is
+    what `fit_mace` gave, or a file of it: an audit with MACE leaves one in `concepts.safetensors`.
 
     `details` holds, for the target's concepts: `concept_maps` (N, concepts, *grid), `concept_relevance`
     (N, concepts), the terms t_j; `concept_effect` (N, concepts), by how much the class score falls without
@@ -67,13 +69,14 @@ def mace(question: Question, *, state: MaceState | None = None) -> Answer:
     (N, classes), its scores; and `faithful` with `fidelity`, from held-out images: only a faithful state's
     concepts may be shown as the model's.
     """
-    bridge = bridge_of(question.graph, state)
-    assert state is not None
+    learnt = load_mace(state) if isinstance(state, str | Path) else state
+    bridge = bridge_of(question.graph, learnt)
+    assert isinstance(learnt, MaceState)
 
     def looked() -> tuple[torch.Tensor, Concepts, torch.Tensor]:
         kept = question.graph.run(question.images, keep=[bridge.layer.name])
         question.passed(kept[question.graph.output])
-        found = state.network_like(kept[bridge.layer.name])(kept[bridge.layer.name])
+        found = learnt.network_like(kept[bridge.layer.name])(kept[bridge.layer.name])
         return kept[bridge.layer.name], found, bridge.rest(found.vector)
 
     with torch.inference_mode(mode=False), torch.no_grad():
@@ -89,10 +92,10 @@ def mace(question: Question, *, state: MaceState | None = None) -> Answer:
         each = {
             "concept_maps": maps,
             "concept_relevance": terms,
-            "concept_effect": concept_effects(bridge, state, activation, targets),
+            "concept_effect": concept_effects(bridge, learnt, activation, targets),
             "concept_scores": concept_scores,
             "agrees": (bridge.decisions(concept_scores) == decided).all(1),
         }
-    details = {**bridge.layer.details(), "faithful": state.faithful, "fidelity": state.fidelity}
+    details = {**bridge.layer.details(), "faithful": learnt.faithful, "fidelity": learnt.fidelity}
     values = upsample(coarse, question.graph.spatial) / cells
     return Answer(values, question.logits, details=details, each=each)

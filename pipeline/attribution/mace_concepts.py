@@ -33,7 +33,7 @@ def bridge_of(graph: CapturedGraph, state: object) -> Bridge:
     if not isinstance(state, MaceState):
         raise MethodError(
             "MACE explains with concepts learnt from a cohort",
-            "give state=fit_mace(model, images) or load_mace(path)",
+            "give state=fit_mace(model, images), or the concepts.safetensors of an audit with mace",
         )
     state.check(graph)
     return find_bridge(graph, state.stage, exclusive=state.exclusive)

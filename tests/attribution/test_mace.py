@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -168,6 +169,16 @@ def test_saved_and_loaded_alike(network: Network, state: MaceState, tmp_path) ->
     for name in ("text", "other.safetensors", "wrong.safetensors"):
         with pytest.raises(MethodError, match="is not a MACE state"):
             load_mace(tmp_path / name)
+
+
+def test_a_state_may_be_given_as_its_file(network: Network, state: MaceState, tmp_path: Path) -> None:
+    image = scenes(1, 6).images
+    path = state.save(tmp_path / "concepts.safetensors")
+    for given in (path, str(path)):
+        again = attribute(network, image, 1, "mace", state=given)
+        assert torch.equal(again.values, attribute(network, image, 1, "mace", state=state).values)
+    with pytest.raises(MethodError, match="does not exist"):
+        attribute(network, image, 1, "mace", state="nowhere.safetensors")
 
 
 def test_same_seed_same_state_and_only_cached_activations(network: Network) -> None:
