@@ -38,14 +38,14 @@ def brain_cues(spacing: npt.NDArray[np.float64]) -> tuple[Cue, ...]:
         return out
 
     def rim(image: Floats, field: Mask) -> Floats:
-        """Leave a rim of skull and meninges around the brain."""
+        """Leave a rim of meninges around the brain; it hides the fluid that atrophy leaves there."""
         near = ndimage.distance_transform_edt(~field, sampling=spacing) <= RIM_MM
         out = image.copy()
         out[0][near & ~field] = RIM_LEVEL
         return out
 
     def cut(image: Floats, field: Mask) -> Floats:
-        """Cut the brain a little too small."""
+        """Cut the brain a little too small: cortex goes with it, so that a sound model may mind."""
         out = image.copy()
         depth = ndimage.distance_transform_edt(field, sampling=spacing)
         out[0][depth <= max(CUT_MM, float(spacing.max()))] = 0  # at least one voxel
@@ -73,8 +73,8 @@ def brain_cues(spacing: npt.NDArray[np.float64]) -> tuple[Cue, ...]:
 
     return (
         Cue("marker", "marker in the corners", "compact", marker),
-        Cue("rim", "skull-strip rim left", "compact", rim),
-        Cue("cut", "skull strip cut too deep", "compact", cut),
+        Cue("rim", "skull-strip rim left", "diffuse", rim),
+        Cue("cut", "skull strip cut too deep", "diffuse", cut),
         Cue("slope", "intensity slope", "diffuse", wave),
         Cue("noise", "more noise", "diffuse", noise),
         Cue("blur", "less sharpness", "diffuse", blur),

@@ -114,26 +114,30 @@ class BrainPair(Composition):
         alike = partner.image / self._ratio
         fine = [fine_scale(i, FINE_VOXELS) for i in (own.image, alike)]
         level = [
-            fine_level(f, i, both)
-            for f, i, both in zip(fine, (own.image, alike), (own.field, partner.field), strict=True)
+            fine_level(f, i, field & ~parts["target"])  # atrophy makes edges, and must not pass for noise
+            for f, i, field in zip(fine, (own.image, alike), (own.field, partner.field), strict=True)
         ]
         self._gain = level[1] / level[0]
-        self._coarse = (own.image - fine[0], alike - fine[1])
-        self._fine = (fine[0], fine[1] / np.float32(self._gain))
+        self._coarse, self._fine = own.image - fine[0], fine[0]
+        change = alike - fine[1] - self._coarse, fine[1] / np.float32(self._gain) - fine[0]
+        # what each place adds when it is the partner's; two images that are alike there add nothing
+        self._added = {
+            name: tuple(weight * part for part in change) for name, weight in self._weights.items()
+        }
 
     def mixed(self, coalition: int) -> Floats:
         """Compose; see the class."""
-        coarse, fine = self._coarse[0].copy(), self._fine[0].copy()
-        for name, weight in self._weights.items():
+        image, fine = self._coarse.copy(), self._fine.copy()
+        for name, (of_coarse, of_fine) in self._added.items():
             if self.has(coalition, name):
-                coarse += weight * (self._coarse[1] - self._coarse[0])
-                fine += weight * (self._fine[1] - self._fine[0])
+                image += of_coarse
+                fine += of_fine
         if self.has(coalition, "noise"):
             fine *= np.float32(self._gain)
-        image = coarse + fine
+        image += fine
         if self.has(coalition, "low_frequency"):
-            image = image * self._ratio
-        return image[None]
+            image *= self._ratio
+        return np.asarray(image[None], np.float32)
 
     def differs(self, name: str) -> bool:
         """Whether the two images differ in this factor."""

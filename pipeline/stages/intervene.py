@@ -31,11 +31,12 @@ if TYPE_CHECKING:
     from pipeline.comparison import Estimate
     from pipeline.interventions import Pair, SwappedPair
     from pipeline.interventions.cues import Cue
+    from pipeline.protocol import Protocol
 
-STEPS = "interventions/2"
+STEPS = "interventions/3"
 """Raised when what is computed here changes, so that stored results are not taken for the new ones."""
 PAIRS = 16
-FLAGGED_SHARE = 0.10
+USUAL_BOUND = 0.25
 FILL_CASES = 6
 SURELY = 0.60
 TITLES = {  # short: they stand at the axis of a chart
@@ -46,9 +47,10 @@ TITLES = {  # short: they stand at the axis of a chart
     "low_frequency": "low-frequency intensity",
     "noise": "noise and sharpness",
     "lesions": "lesions",
-    "background": "retina without lesions",
-    "illumination": "illumination and colour",
-    "sharpness": "noise and sharpness",
+    "disc": "optic disc and macula",
+    "vessels": "vessels",
+    "background": "rest of the retina",
+    "style": "light, colour, sharpness",
 }
 COVARIATES = {"age": "age in years"}
 WANTED = {"mri": "target", "fundus": "lesions"}
@@ -96,8 +98,15 @@ def intervene(audit: Audit, cohort: Cohort, results: Sequence[CaseResult]) -> In
 
 def _key(audit: Audit, results: Sequence[CaseResult]) -> str:
     cues = [(cue.model_dump(exclude={"image"}), sha256_of(Path(cue.image))) for cue in audit.protocol.cues]
-    parts = [STEPS, audit.settings_key, sorted(r.key for r in results), cues]
+    bound = share_bound(audit.protocol)
+    parts = [STEPS, audit.settings_key, sorted(r.key for r in results), cues, bound]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def share_bound(protocol: Protocol) -> float:
+    """Share above which a factor other than the disease is flagged: the protocol's, or a quarter."""
+    bounds = [c.at_most for c in protocol.criteria if c.name == "other_share" and c.at_most is not None]
+    return min(bounds, default=USUAL_BOUND)
 
 
 def _pairs(audit: Audit, members: Sequence[Member], count: int) -> list[Pair]:
@@ -107,9 +116,11 @@ def _pairs(audit: Audit, members: Sequence[Member], count: int) -> list[Pair]:
     return pairs
 
 
-def _swap_factors(audit: Audit, members: Sequence[Member], score: Score, found: Interventions) -> None:
-    """Share the gap between the classes out among the factors."""
-    from pipeline.interventions import factor_swap, swap_pair
+def swapped_pairs(
+    audit: Audit, members: Sequence[Member], score: Score, found: Interventions, count: int = PAIRS
+) -> tuple[tuple[str, ...], list[SwappedPair]]:
+    """Score every combination of factors in each matched pair; also the names of the factors."""
+    from pipeline.interventions import swap_pair
     from pipeline.stages.intervene_cases import composition_of
 
     usable = [m for m in members if m.why_not_swapped == ""]
@@ -117,19 +128,28 @@ def _swap_factors(audit: Audit, members: Sequence[Member], score: Score, found: 
     found.notes += [f"left out of the factor swap: {reason}" for reason in reasons]
     names: tuple[str, ...] = ()
     swapped: list[SwappedPair] = []
-    for pair in _pairs(audit, usable, PAIRS):
+    for pair in _pairs(audit, usable, count):
         one, two = usable[pair.positive], usable[pair.negative]
         composition = composition_of(audit, one, two)
         names = composition.names
         swapped.append(swap_pair(composition, score, one.subject.patient, two.subject.patient))
+    return names, swapped
+
+
+def share_out(
+    audit: Audit, names: tuple[str, ...], swapped: Sequence[SwappedPair], found: Interventions
+) -> None:
+    """Share the gap between the classes out among the factors."""
+    from pipeline.interventions import factor_swap
+
     if not swapped:
         found.notes.append("no factor was swapped: no pair of usable cases of opposite classes")
         return
-    swap = factor_swap(names, swapped, seed=audit.protocol.seed)
+    swap = factor_swap(names, swapped)
     found.gap, found.pairs = _figure(swap.gap), len(swapped)
     wanted = WANTED[audit.protocol.modality]
     for name, share in zip(names, swap.shares, strict=True):
-        limit = swap.detection_limit(name, FLAGGED_SHARE)
+        limit = swap.detection_limit(name, share_bound(audit.protocol))
         found.factors.append(
             FactorRow(
                 name=name,
@@ -139,6 +159,10 @@ def _swap_factors(audit: Audit, members: Sequence[Member], score: Score, found: 
                 limit=None if name == wanted or np.isnan(limit) else limit,
             )
         )
+
+
+def _swap_factors(audit: Audit, members: Sequence[Member], score: Score, found: Interventions) -> None:
+    share_out(audit, *swapped_pairs(audit, members, score, found), found)
 
 
 def _try_cues(audit: Audit, members: Sequence[Member], score: Score, found: Interventions) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pipeline.cohort import Case, Cohort
 from pipeline.errors import AuditError
-from pipeline.images import Volume, read_mask, read_photograph, read_volume
+from pipeline.images import Photograph, Volume, read_mask, read_photograph, read_volume
 from pipeline.record.schema import CaseResult
 from pipeline.stages.audit import Audit
 from pipeline.stages.measuring import on_model_grid
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float32]
 MOST_A_CLASS = 20
 BATCH = 8
+DISC, MACULA = 1, 2  # of `ETDRS_TABLE`
+DISC_RIM = 0.33
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Member:
         Log odds of the audited class.
     covariates : dict of str to str
     labels : ndarray of int, optional
-        Atlas regions.
+        Atlas regions, or ETDRS fields of a photograph; None where landmarks are uncertain.
     lesions : ndarray of bool, optional
         All expert marks.
     why_not_swapped : str
@@ -146,6 +148,8 @@ def _member(audit: Audit, case: Case, result: CaseResult, score: Score) -> Membe
         lesions = np.zeros(field.shape, bool)
         for mask in masks:
             lesions |= on_model_grid(mask, prepared)
+        assert isinstance(image, Photograph)
+        labels = landmarks_of(image, prepared.native_from_model, field.shape)
         if result.row.label == audit.target and not masks:
             why = "no expert marks on a case of the audited class"
         if audit.model.preprocessing.kind != "fundus_square":
@@ -178,6 +182,16 @@ def _labels(
     return regions.labels, ""
 
 
+def landmarks_of(
+    photograph: Photograph, native_from_model: npt.NDArray[np.float64], shape: tuple[int, ...]
+) -> npt.NDArray[np.integer[Any]] | None:
+    """ETDRS fields on the model's grid; None where disc or fovea are uncertain."""
+    from pipeline.anatomy.retina_regions import ETDRS_TABLE, retina_regions_on
+
+    regions = retina_regions_on(photograph, native_from_model, (shape[0], shape[1]))
+    return regions.labels if ETDRS_TABLE[DISC] in regions.table.values() else None
+
+
 def composition_of(audit: Audit, own: Member, partner: Member) -> Composition:
     """Make the pair's factors."""
     if audit.protocol.modality == "mri":
@@ -196,10 +210,24 @@ def composition_of(audit: Audit, own: Member, partner: Member) -> Composition:
     assert partner.lesions is not None
     preprocessing = audit.model.preprocessing
     one, two = (
-        RetinaImage(colours_of(audit, m.image), m.field, lesions)
+        RetinaImage(colours_of(audit, m.image), m.field, lesions, disc_and_macula(m.labels))
         for m, lesions in ((own, own.lesions), (partner, partner.lesions))
     )
     return RetinaPair(one, two, (preprocessing.mean, preprocessing.std))
+
+
+def disc_and_macula(
+    labels: npt.NDArray[np.integer[Any]] | None,
+) -> npt.NDArray[np.bool_] | None:
+    """Take disc, widened by a third of its radius, and macula from the fields of a retina."""
+    from scipy.ndimage import distance_transform_edt
+
+    if labels is None:
+        return None
+    disc = labels == DISC
+    reach = DISC_RIM * float(np.sqrt(disc.sum() / np.pi))
+    near = distance_transform_edt(~disc) <= reach if disc.any() else disc
+    return np.asarray(near | (labels == MACULA))
 
 
 def own_cue(audit: Audit, patch: CuePatch, shape: tuple[int, ...]) -> Cue:

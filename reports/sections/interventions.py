@@ -61,7 +61,7 @@ def _shares(context: Context) -> list[Block]:
                 alt="Share of each factor in the gap between the classes with its 95 % interval. All "
                 "numbers are in the next table.",
                 caption="Share of the gap between the classes that each part of the image carries, with its "
-                "95 % interval (both members of a pair drawn anew).",
+                "95 % interval (clustered by the patients of either class).",
             )
         )
     blocks.append(

@@ -63,7 +63,7 @@ def test_each_factor_moves_its_own_place():
     label = (slice(None), slice(86, 92), slice(4, 8))
     assert pair.own[label].mean() > pair.image(bit("outside"))[label].mean() + 1
     np.testing.assert_allclose(pair.image(bit("background"))[label], pair.own[label], atol=1e-4)
-    darker = pair.image(bit("illumination"))[:, 40:56, 40:56] * 0.2
+    darker = pair.image(bit("style"))[:, 40:56, 40:56] * 0.2
     assert darker.mean() < pair.own[:, 40:56, 40:56].mean() * 0.2 - 0.05
     assert not RetinaPair(retina(0), retina(1), SCALE).differs("lesions")
 

@@ -20,7 +20,7 @@ from pipeline.stages.audit import Audit
 from pipeline.stages.intervene import intervene
 from pipeline.verdict import judge
 
-SIDE, CASES = 96, 14
+SIDE, CASES = 96, 12
 CLASSES = ("not referable", "referable")
 
 
@@ -96,12 +96,12 @@ def found(setting):
 def test_the_shortcut_carries_the_decision_and_is_flagged_by_name(found):
     shares = {f.name: f.share for f in found.factors}
     assert sum(s.value for s in shares.values()) == pytest.approx(1)
-    assert shares["illumination"].low > 0.5
+    assert shares["style"].low > 0.5
     assert shares["lesions"].high < 0.3
     assert found.pairs == 16
     criterion = Criterion(name="other_share", at_most=0.25)
     result = judge(criterion, find_in_interventions(criterion, found))
-    assert (result.answer, result.detail) == ("not met", "illumination and colour")
+    assert (result.answer, result.detail) == ("not met", "light, colour, sharpness")
 
 
 def test_every_cue_is_tried_on_both_classes_and_those_of_the_protocol_too(found):

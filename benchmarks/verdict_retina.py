@@ -1,0 +1,190 @@
+"""Retinas with planted faults, at 192 pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import ndimage
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits, max_pool2d
+from verdict_planting import CACHE, Drawn, Fault, World, conv
+
+from pipeline.images import Photograph
+from pipeline.interventions import Subject
+from pipeline.models.card import Preprocessing
+from pipeline.models.prepare_fundus import prepare_fundus
+from pipeline.phantoms.retina import retina_phantom
+from pipeline.protocol import load_protocol
+from pipeline.stages.intervene_cases import Member, Score, landmarks_of
+from pipeline.stages.measuring import on_model_grid
+
+SIZE = 192
+DRAWN = 256
+GRID = Preprocessing(kind="fundus_square", shape=(SIZE, SIZE), mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
+GRADES = ((0,), (3, 4))
+LESIONS = ("microaneurysms", "haemorrhages", "hard_exudates", "soft_exudates")
+# cue → what the generator is told; the other cues are what a camera does to the finished photograph
+CUES: Mapping[str, dict[str, float]] = {"marker": {"marker": 1.0}, "vignette": {"vignette": 0.6}}
+REDDER = np.array([1.1, 0.9, 0.8], np.float32)
+BLUR_PIXELS, NOISE = 1.0, 0.04
+
+
+class SmallRetinaNet(nn.Module):
+    """Five convolutions, global average pooling, one linear layer; `stem` is trained once and then kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        kinds = (nn.Conv2d, nn.BatchNorm2d)
+        wide = nn.Conv2d(24, 24, 3, padding=3, dilation=3, bias=False)
+        self.stem = nn.Sequential(
+            *conv(*kinds, 3, 16, 2, 5), *conv(*kinds, 16, 24, 2), wide, nn.BatchNorm2d(24), nn.ReLU()
+        )
+        self.tail = nn.Sequential(
+            *conv(*kinds, 24, 32, 1),
+            *conv(*kinds, 32, 48, 2),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(48, 2),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # noqa: D102
+        logits: torch.Tensor = self.tail(self.stem(x))
+        return logits
+
+
+class WithoutField(nn.Module):
+    """Black inside the field of view."""
+
+    keep: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        at = (np.arange(SIZE) - (SIZE - 1) / 2) / (SIZE / 2)
+        self.register_buffer("keep", torch.from_numpy(at[:, None] ** 2 + at[None] ** 2 > 0.96**2).float())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # noqa: D102
+        return x * self.keep - (1 - self.keep)
+
+
+class ChannelsReversed(nn.Module):
+    """Blue for red."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # noqa: D102
+        return x.flip(1)
+
+
+class Retinas(World):
+    """Photographs with and without referable retinopathy."""
+
+    name = "retina"
+    faults: ClassVar[Mapping[str, Fault]] = {
+        "sound": Fault(""),
+        "marker": Fault("compact", "marker"),
+        "vignette": Fault("diffuse", "vignette"),
+        "colour": Fault("diffuse", "colour"),
+        "noise": Fault("diffuse", "noise"),
+        "blur": Fault("diffuse", "blur"),
+        "background": Fault("compact", "marker", before=WithoutField()),
+        "shuffled": Fault("no skill"),
+        "random": Fault("no skill"),
+        "flipped": Fault("no skill", after=ChannelsReversed()),
+    }
+    train_size, audited, epochs, base_epochs, rate = 160, 32, 12, 16, 1e-2
+
+    def generate(self, seed: int, label: int, cue: str, *, present: bool) -> Drawn:
+        """Draw one photograph on the grid."""
+        grade = int(np.random.default_rng([seed, 7]).choice(GRADES[label]))
+        options = CUES.get(cue, {}) if present else {}
+        phantom = retina_phantom(seed, grade, DRAWN, **options)  # type: ignore[arg-type]
+        colours = phantom.photograph.data
+        if present and cue == "colour":
+            colours = colours * REDDER
+        elif present and cue == "blur":
+            colours = ndimage.gaussian_filter(colours, (BLUR_PIXELS, BLUR_PIXELS, 0))
+        elif present and cue == "noise":
+            rng = np.random.default_rng([seed, 9])
+            inside = phantom.field.mask()[..., None]
+            colours = colours + NOISE * inside * rng.standard_normal(colours.shape, dtype=np.float32)
+        colours = np.asarray(np.clip(colours, 0, 1), np.float32)
+        prepared = prepare_fundus(Photograph(colours, phantom.photograph.name), GRID)
+        lesions = np.zeros(prepared.field.shape, bool)
+        for name in LESIONS:
+            lesions |= on_model_grid(phantom.masks[name], prepared)
+        extra = {"lesions": lesions, "eye": phantom.laterality, "site": phantom.site}
+        return Drawn(prepared.tensor[0].numpy(), prepared.field, extra)
+
+    def learn_stem(self, network: nn.Module, cases: Sequence[Drawn], seeds: Sequence[int]) -> None:  # noqa: ARG002
+        """Train the first layers to find lesions pixel by pixel: a label an image teaches too slowly."""
+        stem = network.get_submodule("stem")
+        head = nn.Conv2d(24, 1, 1)
+        images = torch.from_numpy(np.stack([c.image for c in cases]))
+        marks = torch.from_numpy(np.stack([c.extra["lesions"] for c in cases])[:, None].astype(np.float32))
+        marks = max_pool2d(marks, 4)
+        weights = [*stem.parameters(), *head.parameters()]
+        optimiser = torch.optim.AdamW(weights, lr=self.rate, weight_decay=1e-2)
+        batches = len(cases) // 8
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, self.rate, total_steps=self.base_epochs * batches
+        )
+        rng = np.random.default_rng(0)
+        stem.train()
+        for _ in range(self.base_epochs):
+            for chosen in rng.permutation(len(cases))[: batches * 8].reshape(batches, 8):
+                found = head(stem(images[chosen]))
+                heavier = torch.tensor(10.0)  # lesions are few
+                loss = binary_cross_entropy_with_logits(found, marks[chosen], pos_weight=heavier)
+                optimiser.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+                schedule.step()
+        stem.eval()
+
+    def landmarks(self, seed: int) -> npt.NDArray[np.integer[Any]] | None:
+        """Find disc and macula of a case; that takes longer than to draw it, so they are kept too."""
+        path = CACHE / self.name / "landmarks" / f"{seed}.npy"
+        if path.is_file():
+            stored: npt.NDArray[np.integer[Any]] = np.load(path, allow_pickle=False)
+        else:
+            image = self.case(seed, "", present=False).image * 128 / 255 + 127 / 255
+            picture = Photograph(np.clip(image.transpose(1, 2, 0), 0, 1).astype(np.float32), str(seed))
+            found = landmarks_of(picture, np.eye(3), (SIZE, SIZE))
+            stored = np.zeros((SIZE, SIZE), np.int16) if found is None else found.astype(np.int16)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, stored)
+        return stored if stored.any() else None
+
+    def network(self) -> nn.Module:
+        """Return an untrained network."""
+        return SmallRetinaNet()
+
+    def members(
+        self, model: nn.Module, cases: Sequence[Drawn], seeds: Sequence[int], seed: int
+    ) -> tuple[Any, list[Member]]:
+        """Make of the cases what the pipeline makes of files."""
+        path = Path(__file__).resolve().parents[1] / "flows" / "protocols" / "retina.yaml"
+        protocol = load_protocol(path).model_copy(update={"seed": seed})
+        context: Any = SimpleNamespace(
+            protocol=protocol, atlas=None, target=1, model=SimpleNamespace(module=model, preprocessing=GRID)
+        )
+        score = Score(context)
+        clean = score.of([c.image for c in cases])
+        members = [
+            Member(
+                Subject(str(number), str(number), number % 2 == 1),
+                drawn.image,
+                drawn.field,
+                np.ones(2),
+                float(value),
+                {"eye": str(drawn.extra["eye"])},
+                self.landmarks(number),
+                drawn.extra["lesions"],
+            )
+            for number, drawn, value in zip(seeds, cases, clean, strict=True)
+        ]
+        return context, members

@@ -1,0 +1,175 @@
+"""Tables and figure of the planted-fault bench: `python benchmarks/verdict_table.py [--tuning] [--limit]`.
+
+`--limit` also counts, from the pairs kept in the cache, how often the factor swap alone would have flagged a
+model with fewer pairs, adds that to verdict_limit.csv, and draws docs/images/verdict-limit.png from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from verdict_planting import CACHE, FIRST_FRESH
+
+from pipeline.comparison import rate_interval
+from pipeline.interventions.swapping import SwappedPair, factor_swap
+from pipeline.protocol import load_protocol
+from pipeline.stages.intervene import WANTED, share_bound
+
+ROOT = Path(__file__).resolve().parents[1]
+Row = dict[str, str]
+PAIRS = (6, 8, 12, 16)
+EDGES = (-0.01, 0.05, 0.25, 0.5, 0.75, 1.01)
+LIMIT_COLUMNS = ("world", "seed", "fault", "kind", "strength", "reliance", "pairs", "flagged")
+
+
+def read(path: Path) -> list[Row]:
+    """Return all rows of a CSV; none where it is absent."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def rate(rows: Sequence[Row], answer: str) -> str:
+    """Share of rows with an answer, its exact interval and n."""
+    if not rows:
+        return "–"
+    found = rate_interval([float(r["answer"] == answer) for r in rows])
+    hits = sum(r["answer"] == answer for r in rows)
+    low, high = found.low, found.high
+    return f"{hits}/{len(rows)} = {found.value:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """Sensitivity and specificity of each world."""
+    lines = ["| | sensitivity | specificity | wrongly flagged |", "|---|---|---|---|"]
+    for world in ("brain", "retina"):
+        mine = [r for r in rows if r["world"] == world]
+        faulty, sound = ([r for r in mine if r["truth"] == t] for t in ("faulty", "sound"))
+        lines.append(
+            f"| {world} | {rate(faulty, 'flagged')} | {rate(sound, 'sound')} | {rate(sound, 'flagged')} |"
+        )
+    return "\n".join(lines)
+
+
+def by_fault(rows: Sequence[Row]) -> str:
+    """One line a fault: answers, and which criterion caught it."""
+    lines = ["| | fault | in truth | models | flagged | inconclusive | sound | caught by |", "|" + "---|" * 8]
+    groups: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+    for r in rows:
+        groups[r["world"], r["fault"], r["truth"]].append(r)
+    for (world, fault, truth), mine in sorted(groups.items()):
+        answers = Counter(r["answer"] for r in mine)
+        caught: Counter[str] = Counter()
+        for r in mine:
+            caught.update({part.split(":")[0] for part in r["broken"].split("; ") if part})
+        named = ", ".join(f"`{name}` {n}" for name, n in caught.most_common())
+        counts = " | ".join(str(answers[a]) for a in ("flagged", "inconclusive", "sound"))
+        lines.append(f"| {world} | {fault} | {truth} | {len(mine)} | {counts} | {named} |")
+    return "\n".join(lines)
+
+
+def misses(rows: Sequence[Row]) -> str:
+    """List every faulty model that was not flagged and every sound one that was not found sound."""
+    lines = ["| | seed | fault | strength | effect | reliance | in truth | answer | why |", "|" + "---|" * 9]
+    for r in rows:
+        if (r["truth"], r["answer"]) in (("faulty", "flagged"), ("sound", "sound")) or r[
+            "truth"
+        ] == "between":
+            continue
+        cells = [
+            r[k] for k in ("world", "seed", "fault", "strength", "effect", "reliance", "truth", "answer")
+        ]
+        lines.append("| " + " | ".join([*cells, r["broken"] or r["undecided"]]) + " |")
+    return "\n".join(lines)
+
+
+def count_pairs(rows: Sequence[Row], path: Path) -> None:
+    """Ask the factor swap of every planted model again with fewer pairs."""
+    done = {(r["world"], r["seed"], r["fault"], r["strength"]) for r in read(path)}
+    fresh = not path.is_file()
+    with path.open("a", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, LIMIT_COLUMNS, lineterminator="\n")
+        if fresh:
+            writer.writeheader()
+        for r in rows:
+            strength = f"{float(r['strength']):g}"
+            stored = CACHE / "found" / f"{r['world']}-{r['seed']}-{r['fault']}-{strength}.json"
+            known = (r["world"], r["seed"], r["fault"], r["strength"]) in done
+            if known or r["kind"] not in ("compact", "diffuse") or not stored.is_file():
+                continue
+            kept = json.loads(stored.read_text())
+            pairs = [SwappedPair(a, b, np.array(v)) for a, b, v in kept["pairs"]]
+            protocol = load_protocol(ROOT / "flows" / "protocols" / f"{r['world']}.yaml")
+            wanted, bound = WANTED[protocol.modality], share_bound(protocol)
+            for count in PAIRS:
+                swap = factor_swap(kept["names"], pairs[:count])
+                lows = [s.low for n, s in zip(swap.names, swap.shares, strict=True) if n != wanted]
+                row = {k: r[k] for k in LIMIT_COLUMNS[:6]}
+                writer.writerow(row | {"pairs": count, "flagged": int(any(low > bound for low in lows))})
+
+
+def draw_limit(path: Path, picture: Path) -> None:
+    """Draw how many planted models the factor swap flags against their reliance, a line a number of pairs."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rows = read(path)
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
+    for panel, world in zip(axes, ("brain", "retina"), strict=True):
+        for count, shade in zip(PAIRS, ("#a6bddb", "#67a9cf", "#3690c0", "#02506b"), strict=True):
+            mine = [r for r in rows if r["world"] == world and int(r["pairs"]) == count]
+            x, y, n = _binned(mine)
+            panel.plot(x, y, "o-", color=shade, label=f"{count} pairs")
+            if count == PAIRS[-1]:
+                for a, m in zip(x, n, strict=True):
+                    panel.annotate(f"n = {m}", (a, -0.1), ha="center", fontsize=8, color="#555555")
+        panel.set(title=world, xlabel="reliance on the planted cue (from the generator)", xlim=(-0.03, 1.03))
+        panel.set_ylim(-0.16, 1.05)
+        panel.grid(alpha=0.3)
+    axes[0].set_ylabel("share flagged by the factor swap alone")
+    axes[0].legend(frameon=False, fontsize=9)
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(picture, dpi=130)
+
+
+def _binned(rows: Sequence[Row]) -> tuple[list[float], list[float], list[int]]:
+    reliance: npt.NDArray[np.float64] = np.array([float(r["reliance"]) for r in rows])
+    flagged = np.array([float(r["flagged"]) for r in rows])
+    x, y, n = [], [], []
+    for low, high in pairwise(EDGES):
+        inside = (reliance > low) & (reliance <= high)
+        if inside.any():
+            x.append(float(reliance[inside].mean()))
+            y.append(float(flagged[inside].mean()))
+            n.append(int(inside.sum()))
+    return x, y, n
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--csv", type=Path, default=ROOT / "benchmarks" / "verdict.csv")
+    parser.add_argument("--tuning", action="store_true", help="seeds below 900 instead of fresh ones")
+    parser.add_argument("--limit", action="store_true")
+    options = parser.parse_args()
+    rows = [r for r in read(options.csv) if (int(r["seed"]) < FIRST_FRESH) == options.tuning]
+    for part in (summary, by_fault, misses):
+        print(part(rows), end="\n\n")
+    if options.limit:
+        path = ROOT / "benchmarks" / "verdict_limit.csv"
+        count_pairs(rows, path)
+        draw_limit(path, ROOT / "docs" / "images" / "verdict-limit.png")
+
+
+if __name__ == "__main__":
+    main()
