@@ -138,7 +138,8 @@ def measure(work: Work, rounds: int) -> dict[str, Any]:
     with torch.inference_mode():
         model(image)
         forward = memory(lambda: model(image))
-        first = seconds(call)[0]
+        timed: list[float] = []
+        peak = memory(lambda: timed.append(seconds(call)[0]))
         ratios, plain, passes, result = [], [], [], None
         for k in range(rounds if not every else max(rounds, 9)):
             before = seconds(lambda: model(image))[0]
@@ -150,7 +151,6 @@ def measure(work: Work, rounds: int) -> dict[str, Any]:
                 plain.append(
                     seconds(lambda: plainly(model, image, some))[0] * len(covers) / len(some) / passes[-1]
                 )
-        peak = memory(call)
         error = check(model, image, covers, result)
         plan: Plan = make_plan(capture(model, image), image.shape[1], image.dtype)
         others = peers(model, image, some[:3])
@@ -161,7 +161,7 @@ def measure(work: Work, rounds: int) -> dict[str, Any]:
         "ours": statistics.median(ratios),
         "spread": (min(ratios), max(ratios)),
         "rounds": len(ratios),
-        "first": first / F,
+        "first": timed[0] / F,
         "target": work.target,
         "limit": operations_limit(plan, *tight(image, covers)),
         "plain": statistics.median(plain),
