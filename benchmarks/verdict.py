@@ -36,7 +36,7 @@ from verdict_planting import CACHE, Truth, World, carriers, labels_of, planted_m
 from verdict_retina import Retinas
 
 from pipeline.comparison import auc_interval
-from pipeline.findings.interventions import find_in_interventions
+from pipeline.findings.interventions import REACHED, find_in_interventions
 from pipeline.record.interventions import Interventions
 from pipeline.record.schema import CriterionResult, Figure
 from pipeline.stages import intervene
@@ -123,7 +123,7 @@ def row_of(world: World, name: str, strength: float, seed: int) -> dict[str, obj
 def scores(found: Interventions, skill: Figure) -> dict[str, object]:
     """Return the numbers that the criteria bound."""
     target = next((f.share for f in found.factors if f.wanted), Figure())
-    others = [f for f in found.factors if not f.wanted]
+    others = [f for f in found.factors if not f.wanted and f.name != REACHED]
     worst = max(others, key=lambda f: -9.0 if f.share.low is None else f.share.low, default=None)
     stamped = [c for c in found.cues if c.stamped]
     cue = max(stamped, key=lambda c: _span(c.shift)[0], default=None)

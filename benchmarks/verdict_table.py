@@ -19,13 +19,14 @@ import numpy.typing as npt
 from verdict_planting import CACHE, FIRST_FRESH
 
 from pipeline.comparison import rate_interval
+from pipeline.findings.interventions import REACHED
 from pipeline.interventions.swapping import SwappedPair, factor_swap
 from pipeline.protocol import load_protocol
 from pipeline.stages.intervene import WANTED, share_bound
 
 ROOT = Path(__file__).resolve().parents[1]
 Row = dict[str, str]
-PAIRS = (6, 8, 12, 16)
+PAIRS = (8, 12, 16, 32)
 EDGES = (-0.01, 0.05, 0.25, 0.5, 0.75, 1.01)
 LIMIT_COLUMNS = ("world", "seed", "fault", "kind", "strength", "reliance", "pairs", "flagged")
 
@@ -109,12 +110,13 @@ def count_pairs(rows: Sequence[Row], path: Path) -> None:
             kept = json.loads(stored.read_text())
             pairs = [SwappedPair(a, b, np.array(v)) for a, b, v in kept["pairs"]]
             protocol = load_protocol(ROOT / "flows" / "protocols" / f"{r['world']}.yaml")
-            wanted, bound = WANTED[protocol.modality], share_bound(protocol)
+            apart = (WANTED[protocol.modality], REACHED)
             for count in PAIRS:
                 swap = factor_swap(kept["names"], pairs[:count])
-                lows = [s.low for n, s in zip(swap.names, swap.shares, strict=True) if n != wanted]
+                shares = [(n, s.low) for n, s in zip(swap.names, swap.shares, strict=True) if n not in apart]
+                flagged = any(low > share_bound(protocol, name) for name, low in shares)
                 row = {k: r[k] for k in LIMIT_COLUMNS[:6]}
-                writer.writerow(row | {"pairs": count, "flagged": int(any(low > bound for low in lows))})
+                writer.writerow(row | {"pairs": count, "flagged": int(flagged)})
 
 
 def draw_limit(path: Path, picture: Path) -> None:

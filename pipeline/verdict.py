@@ -2,8 +2,8 @@
 
 The order is fixed: skill → covariates → what the decision rests on (interventions) → agreement with experts
 → maps. Without skill nothing else is judged. Maps illustrate: they depend on the method as much as on the
-model, so that agreement and maps can hold *sound* back but never accuse. Only an intervention can make a model
-*sound*; an audit without one is *inconclusive* at best.
+model, so that agreement and maps can hold *sound* back but never accuse. Only an intervention can make a
+model *sound*; an audit without one is *inconclusive* at best.
 """
 
 from __future__ import annotations
@@ -71,8 +71,15 @@ FINDINGS: Mapping[str, Finding] = {
         fault="too little of the decision rests on where the disease is",
         missing="more patients of both classes, registered or with expert marks, for the factor swap",
     ),
+    "outside_share": Finding(
+        "Share of the class gap carried by what lies outside the anatomy",
+        "interventions",
+        per_method=False,
+        fault="part of the decision rests on what lies outside the anatomy",
+        missing="more patients of both classes, so that the share of the outside is known to be small",
+    ),
     "other_share": Finding(
-        "Largest share of the class gap carried by anything else",
+        "Largest share of the class gap carried by anything else (the rest of a brain apart)",
         "interventions",
         per_method=False,
         fault="the decision rests on something other than the disease",

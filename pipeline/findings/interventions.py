@@ -13,6 +13,9 @@ from pipeline.verdict import Found
 MORE_THAN = 3
 """Cases that a class needs more than, to have a correlation with an interval."""
 LARGEST = 0.999
+OUTSIDE = "outside"
+REACHED = "rest"
+"""The rest of a brain, which the disease reaches too: bounded by what is left for the expected regions."""
 
 
 def find_in_interventions(criterion: Criterion, found: Interventions) -> Found | None:
@@ -26,8 +29,12 @@ def find_in_interventions(criterion: Criterion, found: Interventions) -> Found |
     if criterion.name == "target_share":
         wanted = [row for row in found.factors if row.wanted]
         return Found(wanted[0].share, detail=wanted[0].title) if wanted else None
+    if criterion.name == "outside_share":
+        rows_ = [r for r in found.factors if r.name == OUTSIDE]
+        return Found(rows_[0].share, detail=rows_[0].title) if rows_ else None
     if criterion.name == "other_share":
-        return _worst(criterion, [(r.title, r.share) for r in found.factors if not r.wanted])
+        others = [r for r in found.factors if not r.wanted and r.name not in (OUTSIDE, REACHED)]
+        return _worst(criterion, [(r.title, r.share) for r in others])
     if criterion.name == "cue_shift":
         return _worst(criterion, [(r.title, unsigned(r.shift)) for r in found.cues if r.stamped])
     if criterion.name == "removal_effect":

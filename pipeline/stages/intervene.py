@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 STEPS = "interventions/3"
 """Raised when what is computed here changes, so that stored results are not taken for the new ones."""
-PAIRS = 16
-USUAL_BOUND = 0.25
+PAIRS = 32
+USUAL_BOUND = 0.30
 FILL_CASES = 6
 SURELY = 0.60
 TITLES = {  # short: they stand at the axis of a chart
@@ -98,14 +98,15 @@ def intervene(audit: Audit, cohort: Cohort, results: Sequence[CaseResult]) -> In
 
 def _key(audit: Audit, results: Sequence[CaseResult]) -> str:
     cues = [(cue.model_dump(exclude={"image"}), sha256_of(Path(cue.image))) for cue in audit.protocol.cues]
-    bound = share_bound(audit.protocol)
+    bound = [share_bound(audit.protocol, name) for name in ("outside", "")]
     parts = [STEPS, audit.settings_key, sorted(r.key for r in results), cues, bound]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def share_bound(protocol: Protocol) -> float:
-    """Share above which a factor other than the disease is flagged: the protocol's, or a quarter."""
-    bounds = [c.at_most for c in protocol.criteria if c.name == "other_share" and c.at_most is not None]
+def share_bound(protocol: Protocol, factor: str) -> float:
+    """Share above which a factor other than the disease is flagged: the protocol's, or the usual one."""
+    kind = "outside_share" if factor == "outside" else "other_share"
+    bounds = [c.at_most for c in protocol.criteria if c.name == kind and c.at_most is not None]
     return min(bounds, default=USUAL_BOUND)
 
 
@@ -149,7 +150,7 @@ def share_out(
     found.gap, found.pairs = _figure(swap.gap), len(swapped)
     wanted = WANTED[audit.protocol.modality]
     for name, share in zip(names, swap.shares, strict=True):
-        limit = swap.detection_limit(name, share_bound(audit.protocol))
+        limit = swap.detection_limit(name, share_bound(audit.protocol, name))
         found.factors.append(
             FactorRow(
                 name=name,
