@@ -98,7 +98,7 @@ def test_the_shortcut_carries_the_decision_and_is_flagged_by_name(found):
     assert sum(s.value for s in shares.values()) == pytest.approx(1)
     assert shares["style"].low > 0.5
     assert shares["lesions"].high < 0.3
-    assert found.pairs == 16
+    assert found.pairs == 32
     criterion = Criterion(name="other_share", at_most=0.25)
     result = judge(criterion, find_in_interventions(criterion, found))
     assert (result.answer, result.detail) == ("not met", "light, colour, sharpness")
