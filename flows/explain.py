@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.models.opening import OpenedModel
     from pipeline.models.prepared import Prepared
 
+_POWER = re.compile(r"[+-]?[0-9]+[eE][+-]?[0-9]+")  # 1e-6: a number to everyone but YAML 1.1
 _LARGEST_LABEL = 2**24  # a volume's values are read as float32, which keeps whole numbers apart up to here
 
 
@@ -137,11 +139,12 @@ def _options(pairs: Sequence[str]) -> dict[str, Any]:
         if not equals or not key:
             raise MethodError(f"option {pair!r} is not KEY=VALUE", "write e.g. --option patch=16")
         try:
-            options[key] = yaml.safe_load(value)
+            read = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise MethodError(
                 f"option {pair!r} cannot be read", "write numbers, words or [1, 2, 3]"
             ) from error
+        options[key] = float(value) if isinstance(read, str) and _POWER.fullmatch(read) else read
     return options
 
 

@@ -149,7 +149,9 @@ def smooth_grad(
     level, count = number("noise", noise, low=0, above=True), _count("samples", samples)
     images, axes = question.images, tuple(range(1, question.images.ndim))
     spread = level * (images.amax(axes, keepdim=True) - images.amin(axes, keepdim=True))
-    generator = torch.Generator().manual_seed(int(number("seed", seed, low=0)))
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise MethodError(f"option seed={seed!r} is not a seed", "give a whole number from 0")
+    generator = torch.Generator().manual_seed(seed)
     shape = (1, *images.shape[1:])  # the same noise for every image: a batch equals its images one by one
     noisy = (
         images + spread * torch.randn(shape, generator=generator, dtype=torch.float64).to(images)

@@ -151,6 +151,9 @@ def _prepared(question: Question, options: Options) -> tuple[Forward, dict[str, 
     """Forward pass and rules: the same for every class."""
 
     def prepare() -> tuple[Forward, dict[str, Rule]]:
+        for option, given in (("low", options.low), ("high", options.high)):
+            if given is not None:  # also where the composite has no use for it
+                _bound(option, given, question.images)
         passed = forward(question.graph, question.images)
         question.passed(passed.logits)
         vocabulary = Vocabulary(options.gamma, lambda: _bounds(question, passed, options.low, options.high))
@@ -186,7 +189,11 @@ def _bounds(
 
 
 def _bound(option: str, given: Any, images: torch.Tensor) -> torch.Tensor:
-    value = torch.as_tensor(given, dtype=images.dtype, device=images.device)
+    unknown = MethodError(f"option {option}={given!r} is not known", "give a number or one per channel")
+    try:
+        value = torch.as_tensor(given, dtype=images.dtype, device=images.device)
+    except (TypeError, ValueError, RuntimeError):
+        raise unknown from None
     if value.ndim == 1 and len(value) == images.shape[1]:
         value = value.reshape(1, -1, *[1] * (images.ndim - 2))
     try:
@@ -194,7 +201,7 @@ def _bound(option: str, given: Any, images: torch.Tensor) -> torch.Tensor:
     except RuntimeError:
         good = False
     if not good:
-        raise MethodError(f"option {option}={given!r} is not known", "give a number or one per channel")
+        raise unknown
     return value
 
 

@@ -163,13 +163,15 @@ def card_of(name: str) -> MethodCard:
 
 
 def check_options(card: MethodCard, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options in force: the card's defaults and what was given.
+    """Options in force: the card's defaults and what was given; `output`, which all have, is only checked.
 
     Raises
     ------
     pipeline.errors.MethodError
         If an option is unknown to the method.
     """
+    given = dict(given)
+    choice("output", given.pop("output", "logit"), ("logit", "probability"))
     unknown = [name for name in given if name not in card.options]
     if unknown:
         known = ", ".join(sorted(card.options)) or "none"

@@ -88,6 +88,13 @@ def test_smooth_grad_is_the_mean_over_noise() -> None:
     torch.testing.assert_close(result.values, torch.stack(each).mean(0), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("seed", [-1, 1.5, True, "one", 2**63])
+def test_a_seed_that_is_none_is_refused(seed: object) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    with pytest.raises(MethodError, match="is not a seed"):
+        attribute(model, torch.randn(1, 1, 2, 2), 0, "smooth_grad", samples=1, seed=seed)
+
+
 def test_guided_backprop_by_hand() -> None:
     torch.manual_seed(0)
     a, b = nn.Linear(4, 6).double(), nn.Linear(6, 2).double()

@@ -152,6 +152,8 @@ def test_own_rules_by_depth_kind_and_path() -> None:
         {"epsilon": "small"},
         {"gamma": -0.1},
         {"composite": "epsilon_plus"},
+        {"low": "dark"},
+        {"high": [1.0, 2.0, 3.0]},
         {"composite": "epsilon_gamma_box", "low": 2.0, "high": 1.0},
         {"composite": "epsilon_gamma_box", "low": [0.0, 1.0, 2.0, 3.0]},
     ],

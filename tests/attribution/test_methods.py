@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.attribution import METHODS, attribute
+from pipeline.attribution import METHODS, attribute, check_options
 from pipeline.attribution.mace import fit_mace
 from pipeline.errors import AuditError
 from pipeline.models.graph import captured as captured_module
@@ -241,6 +241,13 @@ def test_impossible_questions_are_refused(model: Small, images: torch.Tensor) ->
         attribute(model, images, 0, "gradient", regions=torch.ones(8, 8, dtype=torch.int32))
     with pytest.raises(AuditError, match="integer"):
         attribute(model, images, 0, "gradient", regions=torch.ones(16, 16))
+
+
+def test_output_is_an_option_of_every_method() -> None:
+    for card in METHODS.values():
+        assert check_options(card, {"output": "probability"}) == dict(card.options)
+        with pytest.raises(AuditError, match="'odds' is not known"):
+            check_options(card, {"output": "odds"})
 
 
 def test_single_logit_is_two_classes(images: torch.Tensor) -> None:
