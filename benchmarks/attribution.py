@@ -12,6 +12,7 @@ or under the system's with `--allocator system`. `--write` puts the table into b
 from __future__ import annotations
 
 import argparse
+import copy
 import gc
 import os
 import statistics
@@ -230,7 +231,7 @@ def measure(name: str, rounds: int) -> list[tuple[str, float, float, float, str]
     remarks: dict[str, str] = {}
     for peer in (captum, zennit, monai, torchcam):
         try:
-            contestants |= peer(model, image)
+            contestants |= peer(copy.deepcopy(model), image)  # what one leaves on a model disturbs no other
         except (ImportError, AttributeError) as error:
             remarks[peer.__name__] = f"not installed: {error}"
     first: dict[str, float] = {}
@@ -297,25 +298,33 @@ def main() -> None:
     if chosen.allocator == "kept":
         keep_freed_memory()
     torch.set_num_threads(chosen.threads)
-    load = ", ".join(f"{v:.1f}" for v in os.getloadavg())
-    setting = f"{versions()}; {chosen.threads} thread(s), median of {chosen.rounds} rounds, CPU with"
-    setting += f" {os.cpu_count()} cores, load at the start {load} (other work ran beside it); allocator:"
-    setting += f" {allocator()}."
-    out = ["# Attribution: time", "", __doc__.split("\n\n", 2)[2].strip(), "", setting, ""]
+    path = Path(__file__).with_suffix(".md")
     for name in chosen.only:
         _, image = networks()[name]()
-        out += [f"## {name}, image {tuple(image.shape)}", ""]
+        load = ", ".join(f"{v:.1f}" for v in os.getloadavg())
+        out = [f"## {name}, image {tuple(image.shape)}", ""]
+        out += [
+            f"{versions()}; {chosen.threads} thread(s) of {os.cpu_count()} cores; allocator: {allocator()};"
+        ]
+        out += [f"median of {chosen.rounds} rounds; load at the start {load} (other work ran beside it).", ""]
         out += ["| who | first call, s | ÷ F | ÷ FB | |", "|---|---|---|---|---|"]
         rows = measure(name, chosen.rounds)
         for who, first, to_f, to_fb, remark in rows:
             cells = ("–", "–", "–") if remark else (f"{first:.2f}", f"{to_f:.2f}", f"{to_fb:.2f}")
             out.append(f"| {who} | {' | '.join(cells)} | {remark} |")
-            print(out[-1], flush=True)
-        out += ["", *judged(image, rows), ""]
-    text = "\n".join(out)
-    if chosen.write:
-        Path(__file__).with_suffix(".md").write_text(text, encoding="utf-8")
-    print(text)
+        text = "\n".join([*out, "", *judged(image, rows), ""])
+        print(text, flush=True)
+        if chosen.write:
+            write_section(path, name, text)
+
+
+def write_section(path: Path, name: str, text: str) -> None:
+    """Put one network's section into the report, in place of an older one."""
+    old = path.read_text(encoding="utf-8").split("\n## ")[1:] if path.is_file() else []
+    sections = {s.partition(",")[0]: f"## {s.strip()}\n" for s in old}
+    sections[name] = text
+    head = "# Attribution: time\n\n" + (__doc__ or "").split("\n\n", 2)[2].strip() + "\n"
+    path.write_text("\n".join([head, *(sections[n] for n in networks() if n in sections)]), encoding="utf-8")
 
 
 if __name__ == "__main__":
