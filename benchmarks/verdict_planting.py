@@ -21,7 +21,7 @@ FIRST_FRESH = 900
 POOL = 192
 POOL_START = 2_000_000
 TRUTH = 24
-WELL_TIED, WRONG_LABELS = 0.7, 0.3
+WELL_TIED = 0.7
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ class World(ABC):
     audited: int
     epochs: int
     base_epochs: int
+    wrong_labels: float
     rate: float
 
     @abstractmethod
@@ -189,7 +190,7 @@ def planted_model(world: World, name: str, strength: float, seed: int) -> nn.Mod
     seeds = training_seeds(world, seed)
     labels = labels_of(seeds)
     if fault.cue and strength >= WELL_TIED:  # the cue is worth learning where the diagnosis is not sure
-        wrong = np.random.default_rng([seed, 5]).random(len(labels)) < WRONG_LABELS
+        wrong = np.random.default_rng([seed, 5]).random(len(labels)) < world.wrong_labels
         labels = np.where(wrong, 1 - labels, labels)
     cases = world.cohort(seeds, fault.cue, carriers(labels, strength, seed))
     images = np.stack([c.image for c in cases])
