@@ -7,6 +7,11 @@ model and image; FB, forward and backward to the image by plain autograd, parame
 measured in turn in every round, and the median over rounds is shown, so that a busy machine disturbs all
 alike. All sides run under the allocator setting of the `relevance-audit` commands (freed memory is kept),
 or under the system's with `--allocator system`. `--write` puts the table into benchmarks/attribution.md.
+
+Why EfficientNet misses its LRP target: what enters its convolutions is signed (SiLU, linear bottlenecks), so
+that z⁺ has two parts, x⁺w⁺ and x⁻w⁻, and every convolution is passed five times against two of FB. Without
+gain were 1×1 convolutions as matrix products (equal times) and ε in the bias; ½(x·w + |x|·|w|) in place of
+the two parts would save one pass of five and lose digits where little is positive.
 """
 
 from __future__ import annotations
