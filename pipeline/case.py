@@ -13,9 +13,11 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from pipeline.cohort import Case
+from pipeline.errors import AnatomyError
 from pipeline.files import sha256_of, write_text
 from pipeline.images import Photograph, Volume, read_photograph, read_volume
 from pipeline.models.prepared import Prepared
+from pipeline.record.cases import regions_found
 from pipeline.record.schema import CaseResult, CaseRow, write_arrays
 from pipeline.stages.audit import Audit
 from pipeline.stages.average_marks import AVERAGE
@@ -29,8 +31,12 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 def input_hashes(case: Case) -> dict[str, str]:
-    """SHA-256 of every file of a case, by role (`image`, `marks_<lesion>_<n>`)."""
+    """SHA-256 of every file of a case, by role (`image`, `regions`, `marks_<lesion>_<n>`)."""
     files = {"image": case.image}
+    if case.regions is not None:
+        files["regions"] = case.regions
+        if case.regions_table is not None:
+            files["regions_table"] = case.regions_table
     for lesion, paths in case.marks.items():
         files |= {f"marks_{lesion}_{n}": path for n, path in enumerate(paths)}
     return {role: sha256_of(path) for role, path in files.items()}
@@ -95,8 +101,9 @@ def audit_case(case: Case, audit: Audit) -> CaseResult:
     )
     if float(logits[audit.target]) < 0:
         row.notes.append("negative logit for the audited class")
-    regions = _regions(image, prepared, audit)
+    regions = _regions(case, image, prepared, audit)
     if regions is not None:
+        row.registration = regions_found(regions)
         row.notes += regions.notes
         row.regions_registered = regions.registered
         if not regions.registered:
@@ -109,7 +116,8 @@ def audit_case(case: Case, audit: Audit) -> CaseResult:
     work.measure_nulls()
     work.run_twins()
     work.measure_experts(single)
-    write_arrays(audit.folder / "cases" / f"{case.case}.npz", work.display())
+    arrays = work.display() | _region_pictures(regions, audit)
+    write_arrays(audit.folder / "cases" / f"{case.case}.npz", arrays)
     row.seconds = time.perf_counter() - begin
     result = CaseResult(
         key=case_key(case, audit, hashes),
@@ -130,7 +138,7 @@ def _read(case: Case, modality: str) -> Volume | Photograph:
     return read_volume(case.image) if modality == "mri" else read_photograph(case.image)
 
 
-def _regions(image: Volume | Photograph, prepared: Prepared, audit: Audit) -> Regions | None:
+def _regions(case: Case, image: Volume | Photograph, prepared: Prepared, audit: Audit) -> Regions | None:
     if isinstance(image, Photograph):
         if audit.protocol.atlas is None:
             return None
@@ -138,9 +146,30 @@ def _regions(image: Volume | Photograph, prepared: Prepared, audit: Audit) -> Re
 
         rows, columns = prepared.field.shape
         return retina_regions_on(image, prepared.native_from_model, (rows, columns))
-    if audit.atlas is None or prepared.affine is None:
+    if prepared.affine is None or (audit.atlas is None and case.regions is None):
         return None
-    from pipeline.anatomy.brain import regions_of
+    from pipeline.anatomy.brain import regions_from, regions_of
 
     volume = Volume(prepared.tensor[0, 0].numpy(), prepared.affine, "prepared image")
+    if case.regions is not None:
+        from atlases import read_segmentation
+
+        return regions_from(volume, read_segmentation(case.regions, case.regions_table))
+    assert audit.atlas is not None
     return regions_of(volume, audit.atlas, cache=audit.folder / ".registrations")
+
+
+def _region_pictures(regions: Regions | None, audit: Audit) -> dict[str, npt.NDArray[np.int16]]:
+    """Labels that were refused, and which labels are expected or controls, for the report to draw."""
+    if regions is None:
+        return {}
+    if not regions.registered:
+        return {} if regions.refused is None else {"regions_refused": regions.refused.astype(np.int16)}
+    from atlases import expected_regions
+
+    try:
+        found = expected_regions(audit.protocol.disease, regions.table)
+    except AnatomyError:  # quadrants of a photograph, a segmentation of other parts
+        return {}
+    roles = {"expected": found.labels(), "control": found.negative_labels}
+    return {f"regions_{role}": np.asarray(labels, np.int16) for role, labels in roles.items()}

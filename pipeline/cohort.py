@@ -19,7 +19,7 @@ from pipeline.protocol import NAME_PATTERN
 Modality = Literal["mri", "fundus"]
 
 COVARIATES = ("age", "sex", "site", "eye")
-_KNOWN = {"case", "patient", "image", "label", "age", "sex", "site", "eye"}
+_KNOWN = {"case", "patient", "image", "label", "age", "sex", "site", "eye", "regions", "regions_table"}
 _MARKS = "marks_"
 # folder of IDRiD's segmentation ground truth → (lesion type here, file suffix)
 IDRID_LESIONS = {
@@ -45,6 +45,10 @@ class Case:
         Lesion type → one mask file per expert.
     covariates : dict of str to str
         age, sex, site, eye where given.
+    regions : Path or None
+        The patient's own segmentation (MRI), taken instead of an atlas.
+    regions_table : Path or None
+        Its label table; by default the one beside it.
     """
 
     case: str
@@ -53,6 +57,8 @@ class Case:
     label: str | None = None
     marks: dict[str, tuple[Path, ...]] = field(default_factory=dict)
     covariates: dict[str, str] = field(default_factory=dict)
+    regions: Path | None = None
+    regions_table: Path | None = None
 
     def class_index(self, classes: tuple[str, ...]) -> int | None:
         """Index of the label among `classes`.
@@ -151,6 +157,7 @@ def check_case(case: Case, modality: Modality, classes: tuple[str, ...]) -> list
             shape = read_photograph(case.image).shape
     except AuditError as error:
         problems.append(Problem(case.case, case.image.name, str(error)))
+    problems += _segmentation_problems(case, modality)
     for files in case.marks.values():
         for file in files:
             try:
@@ -163,6 +170,21 @@ def check_case(case: Case, modality: Modality, classes: tuple[str, ...]) -> list
             except AuditError as error:
                 problems.append(Problem(case.case, file.name, str(error)))
     return problems
+
+
+def _segmentation_problems(case: Case, modality: Modality) -> list[Problem]:
+    """Open the patient's own segmentation, where the case has one."""
+    if case.regions is None:
+        return []
+    try:
+        if modality != "mri":
+            raise CohortError("regions are segmentations of MRI", "leave the column out for photographs")
+        from atlases import read_segmentation
+
+        read_segmentation(case.regions, case.regions_table)
+    except AuditError as error:
+        return [Problem(case.case, case.regions.name, str(error))]
+    return []
 
 
 def _read_table(path: Path) -> Cohort:
@@ -237,6 +259,8 @@ def _row_mistakes(values: dict[str, str], *, extra: bool) -> list[str]:
             mistakes.append(f"{key} {given!r} is not 1–64 letters, digits, _ or -")
     if not values.get("image"):
         mistakes.append("image is empty")
+    if values.get("regions_table") and not values.get("regions"):
+        mistakes.append("a regions_table without regions")
     if values.get("age"):
         try:
             age = float(values["age"])
@@ -260,6 +284,8 @@ def _case_of(values: dict[str, str], folder: Path) -> Case:
         label=values.get("label") or None,
         marks=marks,
         covariates={key: values[key] for key in COVARIATES if values.get(key)},
+        regions=folder / values["regions"] if values.get("regions") else None,
+        regions_table=folder / values["regions_table"] if values.get("regions_table") else None,
     )
 
 

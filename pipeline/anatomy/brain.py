@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from atlases import Atlas
     from atlases.own import Segmentation
 
+How = Literal["template space", "registration", "segmentation", "landmarks"]
 MIN_DICE = 0.85  # brain overlap and correlation with the template above which an image lies in its space
 MIN_IN_PLACE = 0.55
 
@@ -42,12 +43,15 @@ class Regions:
         Whether the regions may be used.
     reason : str
         Why not, in one sentence; empty when registered.
-    how : str
-        `"template space"`, `"registration"`, `"segmentation"` or `"landmarks"`.
+    how : {"template space", "registration", "segmentation", "landmarks"}
     quality : Quality or None
         What the gate judged, where a registration was made.
     notes : tuple of str
         What a reader should know of them.
+    correlation : float or None
+        With the template, as the image lies; None where that was not asked.
+    refused : ndarray of int32, shape of the image, or None
+        Labels that the gate refused: for a picture, never for a number.
     """
 
     labels: LabelArray
@@ -55,9 +59,11 @@ class Regions:
     dice: float
     registered: bool
     reason: str
-    how: str = "template space"
+    how: How = "template space"
     quality: Quality | None = None
     notes: tuple[str, ...] = ()
+    correlation: float | None = None
+    refused: LabelArray | None = None
 
 
 def regions_of(
@@ -92,16 +98,9 @@ def regions_of(
         If no brain can be found, or if a label is not in the atlas's table.
     """
     dice = template_dice(volume, brain_mask(volume))
-    if dice >= MIN_DICE and in_place_correlation(volume) >= MIN_IN_PLACE:
-        lost = _lost_regions(atlas, volume)
-        if lost:
-            listed = ", ".join(lost[:6]) + (" …" if len(lost) > 6 else "")
-            reason = f"{len(lost)} regions of {atlas.name} lie outside it ({listed})"
-            return _unregistered(volume, dice, reason)
-        labels = carry_labels(atlas.labels, atlas.affine, volume)
-        _restore_thin(labels, atlas, volume, identity())
-        _refuse_invented(labels, atlas, volume)
-        return Regions(labels, dict(atlas.table), dice, registered=True, reason="")
+    alike = in_place_correlation(volume)
+    if dice >= MIN_DICE and alike >= MIN_IN_PLACE:
+        return _regions_in_place(volume, atlas, dice, alike)
     if not register:
         return _unregistered(
             volume, dice, f"its brain overlaps the template's by {dice:.2f} Dice: not in template space"
@@ -110,6 +109,20 @@ def regions_of(
 
     registration = cached(volume, lambda: register_brain(volume, threads=threads), cache)
     return regions_by(volume, atlas, registration)
+
+
+def _regions_in_place(volume: Volume, atlas: Atlas, dice: float, correlation: float) -> Regions:
+    """Carry an atlas to an image that lies in template space."""
+    labels = carry_labels(atlas.labels, atlas.affine, volume)
+    lost = _lost_regions(atlas, volume)
+    if lost:
+        listed = ", ".join(lost[:6]) + (" …" if len(lost) > 6 else "")
+        reason = f"{len(lost)} regions of {atlas.name} lie outside it ({listed})"
+        return replace(_unregistered(volume, dice, reason), correlation=correlation, refused=labels)
+    _restore_thin(labels, atlas, volume, identity())
+    _refuse_invented(labels, atlas, volume)
+    table = dict(atlas.table)
+    return Regions(labels, table, dice, registered=True, reason="", correlation=correlation)
 
 
 def regions_by(volume: Volume, atlas: Atlas, registration: Registration) -> Regions:
@@ -128,7 +141,7 @@ def regions_by(volume: Volume, atlas: Atlas, registration: Registration) -> Regi
     quality = judge(working_image(volume, 2.0), registration, lost)
     if quality.reasons:
         out = _unregistered(volume, quality.brain, "; ".join(quality.reasons))
-        return replace(out, how="registration", quality=quality)
+        return replace(out, how="registration", quality=quality, refused=labels)
     _restore_thin(labels, atlas, volume, registration)
     return Regions(
         labels,
@@ -162,8 +175,8 @@ def regions_from(volume: Volume, segmentation: Segmentation) -> Regions:
     whole = float((segmentation.labels > 0).sum()) / voxel
     inside = float((brain & (labels > 0)).sum()) / max(whole, 1.0)
     if inside < 0.5:
-        reason = f"only {inside:.0%} of {segmentation.name} lies in its brain"
-        return replace(_unregistered(volume, inside, reason), how="segmentation")
+        reason = f"only {inside:.0%} of its own segmentation lies in its brain"
+        return replace(_unregistered(volume, inside, reason), how="segmentation", refused=labels)
     dice = 2 * float((brain & (labels > 0)).sum()) / float(brain.sum() + (labels > 0).sum())
     present = set(np.unique(labels).tolist())
     table = {index: name for index, name in segmentation.table.items() if index in present}

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.cohort import Cohort
+from pipeline.errors import AnatomyError
 from pipeline.files import whole_file, write_text
 from pipeline.findings.agreement import agreement_rows, drop_zero_maps
 from pipeline.findings.concepts import concept_findings
@@ -35,6 +36,7 @@ from pipeline.verdict import decide, judge
 if TYPE_CHECKING:
     import pandas as pd
 
+REFUSED_SHOWN = 6  # brains without regions whose picture the report shows
 LIMITS = (
     "A relevance map shows where a decision comes from, not whether the reason is medically right.",
     "Only the listed factors were tested; a shortcut that the cohort does not contain cannot be found.",
@@ -93,7 +95,7 @@ def conclude(
         methods=_method_rows(audit, table, errors, results),
         agreement=agreement,
         experts=expert_findings(results, table, protocol, cohort, target, twins, audit.classes),
-        regions=region_rows(table, protocol, target, _roles(audit)),
+        regions=region_rows(table, protocol, target, _roles(table, protocol.disease)),
         shares={
             "outside": mean_figures(table, "share_outside", target),
             "log2_rim_density": mean_figures(table, "log2_rim_density", target),
@@ -162,8 +164,10 @@ def tidy(audit: Audit, record: AuditRecord) -> None:
     for folder in sorted((audit.folder / "maps").glob("*")):
         if folder.name not in wanted:
             shutil.rmtree(folder)
+    refused = [row.case for row in record.cases if row.regions_registered is False]
+    shown = pages | set(refused[:REFUSED_SHOWN])
     for path in sorted((audit.folder / "cases").glob("*.npz")):
-        if path.stem not in pages:
+        if path.stem not in shown:
             path.unlink()
     for path in sorted((audit.folder / "cases").glob("*.json")):
         if path.stem not in cases:
@@ -237,15 +241,17 @@ def _method_rows(
     return rows
 
 
-def _roles(audit: Audit) -> dict[str, Role]:
-    if audit.atlas is None:
-        return {}
+def _roles(table: pd.DataFrame, disease: str) -> dict[str, Role]:
+    """Which of the regions that were measured are expected, and which are controls."""
     from atlases import expected_regions
 
-    table = audit.atlas.table
-    expected = expected_regions(audit.protocol.disease, table)
-    roles: dict[str, Role] = {table[i]: "expected" for i in expected.labels()}
-    roles |= {table[i]: "control" for i in expected.negative_labels}
+    names = dict(enumerate(sorted(name for name in table["region"].unique() if name), 1))
+    try:
+        expected = expected_regions(disease, names)
+    except AnatomyError:  # no regions at all, or none that the disease names
+        return {}
+    roles: dict[str, Role] = {names[i]: "expected" for i in expected.labels()}
+    roles |= {names[i]: "control" for i in expected.negative_labels}
     return roles
 
 

@@ -11,6 +11,8 @@ from pydantic import Field, ValidationError
 
 from pipeline.errors import RecordError
 from pipeline.files import sha256_of, whole_file, write_text
+from pipeline.record.cases import CaseRow as CaseRow
+from pipeline.record.cases import ErrorRow as ErrorRow
 from pipeline.record.concepts import ConceptFindings, ConceptRow
 from pipeline.record.experts import CurveRow, DetectionRow, ExpertFindings
 from pipeline.record.interventions import Interventions
@@ -181,52 +183,6 @@ class RegionRow(_Part):
     density: Figure
     rank: Figure
     role: Role = ""
-
-
-class CaseRow(_Part):
-    """One case as the report shows it: no covariates, no paths.
-
-    Attributes
-    ----------
-    label, predicted : int or None
-        Class indices.
-    scores : list of float
-        Probability of each class.
-    logit : float
-        The audited logit.
-    maps : list of str
-        `<method>_class-<t>` of the maps there are.
-    seconds : float
-    notes : list of str
-        E.g. `not registered: …`, `negative logit`.
-    page : bool
-        Whether the case has a page of its own; then `cases/<case>.npz` is there.
-    regions_registered : bool or None
-    """
-
-    case: str
-    label: int | None = None
-    predicted: int | None = None
-    scores: list[float] = Field(default_factory=list)
-    logit: float | None = None
-    maps: list[str] = Field(default_factory=list)
-    seconds: float = 0.0
-    notes: list[str] = Field(default_factory=list)
-    page: bool = False
-    regions_registered: bool | None = None
-
-    @property
-    def correct(self) -> bool | None:
-        """Whether the prediction is the label; None without a label."""
-        return None if self.label is None or self.predicted is None else self.label == self.predicted
-
-
-class ErrorRow(_Part):
-    """A case or a method of a case that could not be done."""
-
-    case: str
-    stage: str
-    reason: str
 
 
 class Measurement(_Part):

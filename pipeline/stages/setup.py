@@ -48,6 +48,8 @@ def set_up(protocol: Protocol, folder: Path) -> tuple[Audit, Cohort]:
     atlas = _gather(mistakes, lambda: _atlas(protocol))
     model = _gather(mistakes, lambda: _model(protocol))
     cohort = _gather(mistakes, lambda: read_cohort(protocol.cohort))
+    if cohort is not None:
+        _gather(mistakes, lambda: _check_regions(protocol, cohort))
     if mistakes or model is None or cohort is None:
         raise ProtocolError("; ".join(mistakes), "mend the protocol")
     classes = model.card.classes if model.card else _classes_of(model, cohort, protocol)
@@ -57,7 +59,28 @@ def set_up(protocol: Protocol, folder: Path) -> tuple[Audit, Cohort]:
 
 def check_cases(audit: Audit, cohort: Cohort) -> list[Problem]:
     """Open every file of every case; return all problems at once."""
-    return [p for case in cohort.cases for p in check_case(case, audit.protocol.modality, audit.classes)]
+    problems = []
+    for case in cohort.cases:
+        found = check_case(case, audit.protocol.modality, audit.classes)
+        problems += found or _segmentation_of_another(case)
+    return problems
+
+
+def _segmentation_of_another(case: Case) -> list[Problem]:
+    """Hold a patient's own segmentation against the image."""
+    if case.regions is None:
+        return []
+    from atlases import read_segmentation
+    from pipeline.anatomy.brain import regions_from
+
+    try:
+        regions = regions_from(read_volume(case.image), read_segmentation(case.regions, case.regions_table))
+    except AuditError as error:
+        return [Problem(case.case, case.regions.name, str(error))]
+    remedy = "name this patient's, in the space of this image"
+    return (
+        [] if regions.registered else [Problem(case.case, case.regions.name, f"{regions.reason}; {remedy}")]
+    )
 
 
 def _gather(mistakes: list[str], step: Callable[[], T]) -> T | None:
@@ -85,8 +108,6 @@ def _check_names(protocol: Protocol) -> None:
                 check_options(METHODS[method.name], method.options)
         except AuditError as error:
             mistakes.append(str(error))
-        if method.name == "region_occlusion" and protocol.atlas is None:
-            mistakes.append("region_occlusion needs regions: name an atlas (photographs: ETDRS)")
     mistakes += _check_twins(protocol)
     mistakes += _unreadable_cues(protocol)
     mistakes += [
@@ -96,6 +117,16 @@ def _check_names(protocol: Protocol) -> None:
     ]
     if mistakes:
         raise ProtocolError("; ".join(mistakes))
+
+
+def _check_regions(protocol: Protocol, cohort: Cohort) -> None:
+    """Refuse a method of regions where nothing gives any."""
+    if protocol.atlas is not None or any(case.regions for case in cohort.cases):
+        return
+    if any(method.name == "region_occlusion" for method in protocol.methods):
+        raise ProtocolError(
+            "region_occlusion needs regions", "name an atlas (photographs: ETDRS), or give the cohort regions"
+        )
 
 
 def _unreadable_cues(protocol: Protocol) -> list[str]:

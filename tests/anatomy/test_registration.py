@@ -189,4 +189,4 @@ def test_a_segmentation_of_someone_else_is_refused(patient):
     own = Segmentation(patient.labels, far, dict(load_atlas("AAL").table), "aseg.nii.gz")
     regions = regions_from(patient.volume, own)
     assert not regions.registered
-    assert "aseg.nii.gz lies in its brain" in regions.reason
+    assert "own segmentation lies in its brain" in regions.reason
