@@ -37,10 +37,11 @@ from verdict_planting import CACHE, Truth, World, carriers, labels_of, planted_m
 from verdict_retina import Retinas
 
 from pipeline.comparison import auc_interval
-from pipeline.findings.interventions import REACHED, find_in_interventions
+from pipeline.findings.interventions import find_in_interventions
 from pipeline.record.interventions import Interventions
 from pipeline.record.schema import CriterionResult, Figure
 from pipeline.stages import intervene
+from pipeline.stages.intervene import REACHED
 from pipeline.stages.intervene_cases import Score
 from pipeline.verdict import FINDINGS, Found, decide, judge
 

@@ -19,10 +19,9 @@ import numpy.typing as npt
 from verdict_planting import CACHE, FIRST_FRESH
 
 from pipeline.comparison import rate_interval
-from pipeline.findings.interventions import REACHED
 from pipeline.interventions.swapping import SwappedPair, factor_swap
 from pipeline.protocol import load_protocol
-from pipeline.stages.intervene import WANTED, share_bound
+from pipeline.stages.intervene import REACHED, WANTED, share_bound
 
 ROOT = Path(__file__).resolve().parents[1]
 Row = dict[str, str]

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from pipeline.protocol import Criterion
 from pipeline.record.interventions import Interventions
 from pipeline.record.schema import Figure
+from pipeline.stages.intervene import REACHED
 from pipeline.verdict import Found
 
 MORE_THAN = 3
 """Cases that a class needs more than, to have a correlation with an interval."""
 LARGEST = 0.999
 OUTSIDE = "outside"
-REACHED = "rest"
-"""The rest of a brain, which the disease reaches too: bounded by what is left for the expected regions."""
 
 
 def find_in_interventions(criterion: Criterion, found: Interventions) -> Found | None:

@@ -37,6 +37,8 @@ STEPS = "interventions/3"
 """Raised when what is computed here changes, so that stored results are not taken for the new ones."""
 PAIRS = 32
 USUAL_BOUND = 0.30
+REACHED = "rest"
+"""The rest of a brain, which the disease reaches too: bounded by what is left for the expected regions."""
 FILL_CASES = 6
 SURELY = 0.60
 TITLES = {  # short: they stand at the axis of a chart
@@ -157,7 +159,7 @@ def share_out(
                 title=TITLES[name],
                 wanted=name == wanted,
                 share=_figure(share),
-                limit=None if name == wanted or np.isnan(limit) else limit,
+                limit=None if name in (wanted, REACHED) or np.isnan(limit) else limit,
             )
         )
 

@@ -77,7 +77,7 @@ def _shares(context: Context) -> list[Block]:
             rows=[
                 [
                     row.title,
-                    "rest on it" if row.wanted else "not rest on it",
+                    "rest on it" if row.wanted else "less so" if row.name == "rest" else "not rest on it",
                     figure(row.share),
                     number(row.limit),
                     counted(row.share),
@@ -85,7 +85,8 @@ def _shares(context: Context) -> list[Block]:
                 for row in found.factors
             ],
             note="Would be noticed from: the share that an audit of this cohort would flag 95 times in 100. "
-            "A shortcut that the cohort does not contain cannot be found. n: patients.",
+            "A shortcut that the cohort does not contain cannot be found. The disease reaches the rest of a "
+            "brain too; it is judged by what it leaves for the expected regions. n: patients.",
         )
     )
     return blocks
