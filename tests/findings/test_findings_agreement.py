@@ -1,15 +1,16 @@
 """The main statistic against a slow one: differences case by case, mean by patient, negative logits apart."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from pipeline.cohort import Case, Cohort
 from pipeline.findings.agreement import agreement_rows
 from pipeline.findings.experts import expert_findings
-from pipeline.findings.overview import find, measurement_table
+from pipeline.findings.overview import find, mean_figures, measurement_table
 from pipeline.protocol import Criterion, Protocol
 from pipeline.record.experts import CurveRow, DetectionRow
-from pipeline.record.schema import CaseResult, CaseRow, Measurement
+from pipeline.record.schema import Agreement, CaseResult, CaseRow, Figure, Measurement
 
 SOURCES = ("{}", "null:contrast", "twin-1:{}", "twin-2:{}", "shuffled:{}")
 MEANS = dict(zip(SOURCES, (2.0, 0.5, 0.0, 1.0, 1.9), strict=True))
@@ -133,3 +134,39 @@ def test_lesions_overlaps_and_subgroups_of_the_cohort(results, tmp_path):
     assert groups["correct", "sex", "F"].figure.n == 6
     assert groups["correct", "sex", "M"].figure.value is None  # one patient: named, no number
     assert groups["correct", "sex", "M"].figure.n == 1
+
+
+def test_twins_have_their_rim_density_beside_the_methods():
+    rows = [
+        (case, method, value + 0.1 * number)
+        for number, case in enumerate("abcdefgh")
+        for method, value in (
+            ("lrp", 0.0), ("twin-1:lrp", 1.0), ("twin-2:lrp", 3.0), ("shuffled:lrp", 0.5), ("null:sobel", 0.2)
+        )
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["case", "method", "value"]).assign(
+        metric="log2_rim_density", target=1, lesion=""
+    )
+    table["patient"] = table.case
+    found = mean_figures(table, "log2_rim_density", 1)
+    assert set(found) == {"lrp", "twins:lrp", "shuffled:lrp", "sobel"}
+    assert found["twins:lrp"].value == pytest.approx(2.0 + 0.35)
+    assert found["twins:lrp"].n == 8
+    assert found["shuffled:lrp"].value == pytest.approx(0.85)
+
+
+def test_the_average_mask_does_not_decide_the_criterion_on_nulls():
+    def figure(value):
+        return Figure(value=value, low=value - 0.1, high=value + 0.1, n=9)
+
+    row = Agreement(
+        method="lrp",
+        lesion="atrophy",
+        metric="log2_mass_lift",
+        figure=figure(2.0),
+        differences={"contrast": figure(1.0), "average": figure(-1.0), "twins": figure(0.5)},
+    )
+    criterion = Criterion(name="lift_over_nulls", method="lrp", at_least=0.0)
+    found = find(criterion, pd.DataFrame(), 1, {}, [row])
+    assert found is not None
+    assert found.figure.value == 1.0
