@@ -69,7 +69,7 @@ def draw_concepts(path: Path, scene: Scene, sides: Mapping[str, Sequence[Concept
         for side, concepts in sides.items():
             heading(figure, (0.0, top), shorten(side, 110))
             top += SIDE_HEADING
-            cursor = scene.cursor(overlay.smooth(scene.maps[f"{KEY}{concepts[0].array}"]))
+            cursor = _place(scene, concepts[0])[1]
             for n, concept in enumerate([None, *concepts]):
                 cell = (n % per_row * (width + GAP), top + n // per_row * height)
                 _panel(figure, scene, shown, concept, cursor, cell, width)
@@ -86,10 +86,15 @@ def _panel(
     width: float,
 ) -> None:
     """Draw the image, or where a concept shows in it, with the outline of brain or field of view."""
-    cursor = first if concept is None else scene.cursor(overlay.smooth(scene.maps[f"{KEY}{concept.array}"]))
-    remark = scene.where(cursor) if concept is None else concept.remark
-    heading(figure, cell, "Image" if concept is None else concept.title, remark)
-    mask = None if concept is None else scene.maps[f"{KEY}{concept.array}"] > 0.5
+    if concept is None:
+        mask, cursor, title, remark = None, first, "Image", scene.where(first)
+    else:
+        mask, cursor, inside = _place(scene, concept)
+        title, remark = (
+            concept.title,
+            concept.remark if inside else f"{concept.remark} · only outside the line",
+        )
+    heading(figure, cell, title, remark)
     coloured = scene.image.ndim > scene.field.ndim
     for axes, plane in axes_of(figure, scene, cursor, cell, width):
         pixels = plane.cut(shown)
@@ -99,3 +104,11 @@ def _panel(
         axes.imshow(pixels, cmap=None if coloured else "gray", vmin=0, vmax=1, aspect="auto")
         overlay.outline(axes, plane.cut(scene.field).astype(float), 0.5, "#8a939c", 0.5, "solid")
         label(axes, plane)
+
+
+def _place(scene: Scene, concept: Concept) -> tuple[Any, Any, bool]:
+    """Where a concept shows, where it is cut, and whether any of it lies in the brain or field of view."""
+    mask = scene.maps[f"{KEY}{concept.array}"] > 0.5
+    seen = mask & scene.field
+    inside = bool(seen.any())
+    return mask, scene.cursor(overlay.smooth((seen if inside else mask).astype(np.float32))), inside
