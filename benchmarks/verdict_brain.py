@@ -104,7 +104,7 @@ class Brains(World):
         "random": Fault("no skill"),
         "flipped": Fault("no skill", after=UpsideDown()),
     }
-    train_size, audited, epochs, base_epochs, rate, wrong_labels = 160, 32, 12, 16, 1e-2, 0.3
+    train_size, audited, epochs, base_epochs, rate, wrong_labels = 160, 40, 12, 16, 1e-2, 0.3
 
     def own_absence(self, cue: str) -> bool:
         """Ages are drawn about the lower mean where the cue is absent."""

@@ -95,7 +95,7 @@ class Retinas(World):
         "random": Fault("no skill"),
         "flipped": Fault("no skill", after=ChannelsReversed()),
     }
-    train_size, audited, epochs, base_epochs, rate, wrong_labels = 160, 32, 20, 16, 1e-2, 0.45
+    train_size, audited, epochs, base_epochs, rate, wrong_labels = 160, 40, 20, 16, 1e-2, 0.45
 
     def generate(self, seed: int, label: int, cue: str, *, present: bool) -> Drawn:
         """Draw one photograph on the grid."""
