@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--target", required=True, help="class index, class name, or top-3")
     where = explain.add_mutually_exclusive_group()
     where.add_argument("--regions", type=Path, metavar="FILE", help="label image on the image's grid")
-    where.add_argument("--atlas", metavar="NAME", help="see `relevance-audit atlases`")
+    where.add_argument("--atlas", metavar="NAME", help="see `relevance-audit atlases`; photographs: ETDRS")
     explain.add_argument(
         "--option", action="append", default=[], metavar="KEY=VALUE", help="option of the method"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from pipeline.errors import AuditError, MethodError
 from pipeline.files import sha256_of, write_text
 
 if TYPE_CHECKING:
+    from pipeline.anatomy.brain import Regions
     from pipeline.attribution import Relevance
     from pipeline.images import Photograph, Volume
     from pipeline.models.opening import OpenedModel
@@ -52,7 +53,7 @@ def explain(
     regions : Path, optional
         Label image on the image's own grid.
     atlas : str, optional
-        Parcellation that is carried to the image (MRI).
+        Parcellation that is carried to the image; of photographs `ETDRS`.
     options : sequence of str
         `KEY=VALUE`, values as YAML.
     out : Path
@@ -79,7 +80,7 @@ def explain(
     opened = open_model(model)
     picture = _read(image)
     prepared = opened.prepare(picture)
-    labels = _labels(prepared, picture, regions, atlas)
+    labels, names, remarks = _labels(prepared, picture, regions, atlas)
     relevance = attribute(
         opened.module,
         prepared.tensor,
@@ -92,7 +93,7 @@ def explain(
         raise MethodError(
             f"{image.name}: the map or the logits are not finite", "check the weights and the options"
         )
-    notes = [*opened.notes, *_faithful(relevance)]
+    notes = [*opened.notes, *remarks, *_faithful(relevance)]
     scores = relevance.scores[0]
     classes = opened.card.classes if opened.card else [f"class {i}" for i in range(len(scores))]
     files = {}
@@ -124,6 +125,7 @@ def explain(
         "options": chosen,
         "classes": list(classes),
         "logits": scores.tolist(),
+        "regions": {str(index): name for index, name in names.items()},
         "maps": files,
         "sign": "positive speaks for the class",
         "notes": notes,
@@ -171,31 +173,45 @@ def _target(text: str, model: OpenedModel) -> int | str:
         raise MethodError(f"target {text!r} is not a class", f"use an index or top-3{names}") from error
 
 
-def _labels(prepared: Prepared, picture: Volume | Photograph, regions: Path | None, atlas: str | None) -> Any:
+def _labels(
+    prepared: Prepared, picture: Volume | Photograph, regions: Path | None, atlas: str | None
+) -> tuple[Any, Mapping[int, str], tuple[str, ...]]:
+    """Labels on the model's grid (None without), their names where an atlas gives them, and notes."""
     import numpy as np
     import torch
 
     from pipeline.comparison import to_native
-    from pipeline.images import Volume
 
     if regions is not None:
         labels = _read_labels(regions, picture)
         inverse = np.linalg.inv(prepared.native_from_model)
         carried = to_native(labels, inverse, prepared.field.shape)
-        return torch.from_numpy(np.ascontiguousarray(carried, np.int64))
+        return torch.from_numpy(np.ascontiguousarray(carried, np.int64)), {}, ()
     if atlas is None:
-        return None
-    if prepared.affine is None:
-        raise AuditError("an atlas goes with MRI only", "give --regions FILE for a photograph")
-    from atlases import load_atlas
-    from pipeline.anatomy.brain import regions_of
-
-    found = regions_of(Volume(prepared.tensor[0, 0].numpy(), prepared.affine, "image"), load_atlas(atlas))
+        return None, {}, ()
+    found = _atlas_regions(prepared, picture, atlas)
     if not found.registered:
         raise AuditError(
             f"the brain is not registered to the atlas: {found.reason}", "register it, or give --regions FILE"
         )
-    return torch.from_numpy(np.ascontiguousarray(found.labels, np.int64))
+    return torch.from_numpy(np.ascontiguousarray(found.labels, np.int64)), found.table, found.notes
+
+
+def _atlas_regions(prepared: Prepared, picture: Volume | Photograph, atlas: str) -> Regions:
+    from pipeline.images import Photograph, Volume
+
+    if isinstance(picture, Photograph):
+        if atlas != "ETDRS":
+            raise AuditError("photographs have the fields of ETDRS only", "write --atlas ETDRS")
+        from pipeline.anatomy.retina_regions import retina_regions_on
+
+        rows, columns = prepared.field.shape
+        return retina_regions_on(picture, prepared.native_from_model, (rows, columns))
+    from atlases import load_atlas
+    from pipeline.anatomy.brain import regions_of
+
+    assert prepared.affine is not None
+    return regions_of(Volume(prepared.tensor[0, 0].numpy(), prepared.affine, "image"), load_atlas(atlas))
 
 
 def _read_labels(path: Path, picture: Volume | Photograph) -> Any:

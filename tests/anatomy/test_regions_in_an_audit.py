@@ -1,11 +1,14 @@
 """From the cohort table to record and report: where the regions came from, what was refused, in pictures."""
 
+import json
+
 import nibabel as nib
 import numpy as np
 import pypdf
 import pytest
 import torch
 import yaml
+from PIL import Image
 from torch import nn
 
 from flows.cli import main
@@ -13,6 +16,7 @@ from pipeline.case import audit_case
 from pipeline.findings.conclusion import conclude, tidy
 from pipeline.images.volumes import write_volume
 from pipeline.phantoms.brain import brain_phantom
+from pipeline.phantoms.retina import retina_phantom
 from pipeline.protocol import load_protocol
 from pipeline.record.schema import read_arrays, read_record
 from pipeline.stages.setup import check_cases, set_up
@@ -190,3 +194,20 @@ def test_a_method_of_regions_needs_an_atlas_or_segmentations(tmp_path):
     assert audit.atlas is None
     (tmp_path / "cohort.csv").write_text("case,image,label\none,brain.nii.gz,1\n")
     assert main(["check", str(protocol)]) == 2
+
+
+def test_explain_takes_the_fields_of_a_photograph(tmp_path):
+    photograph = retina_phantom(1, 1, 256).photograph
+    network = nn.Sequential(nn.Conv2d(3, 2, 5, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    torch.jit.trace(network.eval(), torch.rand(1, 3, *photograph.shape)).save(tmp_path / "model.pt")
+    pixels = np.rint(photograph.data * 255).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "eye.png")
+    ask = ["explain", "--model", str(tmp_path / "model.pt"), "--image", str(tmp_path / "eye.png")]
+    ask += ["--method", "region_occlusion", "--target", "1", "--out", str(tmp_path / "out"), "--atlas"]
+    assert main([*ask, "AAL"]) == 2
+    assert not (tmp_path / "out").exists()
+    assert main([*ask, "ETDRS"]) == 0
+    made = json.loads((tmp_path / "out" / "explain.json").read_text())
+    (scores,) = (one["region_scores"] for one in made["maps"].values())
+    assert set(scores) == set(made["regions"])
+    assert {"optic disc", "centre"} <= set(made["regions"].values())
