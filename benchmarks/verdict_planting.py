@@ -17,7 +17,6 @@ from torch.nn.functional import cross_entropy
 from pipeline.stages.intervene_cases import Member, Score
 
 CACHE = Path(__file__).resolve().parents[1] / "out" / "verdict-cache"
-FIRST_FRESH = 900
 POOL = 192
 POOL_START = 2_000_000
 TRUTH = 24
