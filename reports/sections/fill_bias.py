@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pipeline.record.schema import Figure
 from reports.blocks import Block, Column, Part, Section, Table, Text
 from reports.context import Context
@@ -61,7 +63,7 @@ def build(context: Context) -> Section | None:
     )
 
 
-def _ranks(cells: dict[tuple[str, str], Figure], roles: dict[str, str], fills: list[str]) -> Table:
+def _ranks(cells: dict[tuple[str, str], Figure], roles: Mapping[str, str], fills: list[str]) -> Table:
     """Rank the regions under each fill: the order is what an occlusion map shows."""
     orders = {fill: _order(cells, list(roles), fill) for fill in fills}
     expected = [region for region, role in roles.items() if role == "expected"]
