@@ -108,7 +108,11 @@ def _incremental(
             for _, cover in present:
                 yield ints([s.start for s in cover.box]), _patch(image[0], cover, fill, i)
 
+        begun = time.perf_counter()
         engine = Engine(choice.plan, image, choice.budget)
+        if i == 0:
+            one = time.perf_counter() - begun
+            logger.info("occlusion: a pass took %.3f s: about %.2f s expected", one, one * choice.passes)
         logits = engine.logits[0].new_full((len(row), engine.logits.shape[1]), torch.nan)
         for number, values in engine.occluded(patches(), bar.advance):
             logits[present[number][0]] = values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -163,6 +164,21 @@ def test_an_image_is_computed_once_for_all_its_classes(
     assert torch.allclose(result.values[4], alone.values[0], atol=1e-7)
 
 
+def test_regions_groups_and_pairs_share_one_cache(
+    model: nn.Module, images: torch.Tensor, regions: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+
+    class Counted(engine.Engine):
+        def __init__(self, *arguments: object) -> None:
+            made.append(arguments)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(engine, "Engine", Counted)
+    attribute(model, images[:1], 1, "region_occlusion", regions[:1], groups=[[1, 5]], pairs=True)
+    assert len(made) == 1
+
+
 def test_equal_images_with_different_fills_are_not_mixed_up(model: nn.Module, images: torch.Tensor) -> None:
     twice = images[:1].repeat(2, 1, 1, 1)
     donors = torch.stack([torch.zeros_like(images[0]), torch.ones_like(images[0])])
@@ -219,7 +235,8 @@ def test_predicted_and_measured_cost_are_logged(
     with caplog.at_level(logging.INFO, "pipeline.attribution.occlusion_engine"):
         attribute(model, images, 1, "occlusion", patch=2)
     assert "predicted" in caplog.text
-    assert "took" in caplog.text
+    assert re.search(r"about \d+\.\d\d s expected", caplog.text)
+    assert re.search(r"took \d+\.\d\d s", caplog.text)
 
 
 def test_progress_goes_to_standard_error(
@@ -228,6 +245,7 @@ def test_progress_goes_to_standard_error(
     attribute(model, images, 1, "occlusion", patch=10, progress=True)
     shown = capsys.readouterr()
     assert "8/8" in shown.err
+    assert re.search(r"\d:\d\d:\d\d", shown.err)  # time left
     assert not shown.out
 
 

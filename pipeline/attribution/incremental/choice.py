@@ -35,12 +35,15 @@ class Choice:
         Images in a plain forward pass.
     cost : str
         What it is expected to cost, for a reader.
+    passes : float
+        The same in forward passes.
     """
 
     plan: Plan | None
     budget: Budget
     images: int
     cost: str
+    passes: float = 0.0
 
     def __str__(self) -> str:
         how = "plain forward passes" if self.plan is None else "incremental"
@@ -84,7 +87,7 @@ def choose(
         wave=int(min(room / 2, 512 * 2**20)), batch=int(max(min(room / 8, 16 * 2**20), 1)), images=batch_size
     )
     cost = f"{passes:.1f} forward passes for {len(given)} occlusions (operations alone {work:.1f})"
-    return Choice(plan, budget, batch_size, cost)
+    return Choice(plan, budget, batch_size, cost, passes)
 
 
 def operations_limit(plan: Plan, low: Ints, high: Ints, images: int = 1) -> float:
