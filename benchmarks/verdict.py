@@ -5,7 +5,7 @@ python benchmarks/verdict_table.py
 
 Networks are trained on phantoms into which a cue was planted that goes with the label: at strength 1 always,
 at 0.5 not at all. Where it is well tied to the label, some training labels are wrong (brains 30 %, retinas
-45 %), so that the cue pays.
+35 %), so that the cue pays.
 **Truth** comes from the generator: cases that nobody else sees are drawn with and without
 the cue. `effect` is the cue's part in what moves the logit, |cue| / (|cue| + gap between the classes without
 it); `reliance` is its part in the gap of a cohort where it goes with the label as it did in training. Nothing
