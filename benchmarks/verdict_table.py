@@ -11,11 +11,9 @@ import csv
 import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import binomtest
 from verdict_planting import CACHE
 
@@ -27,9 +25,12 @@ ROOT = Path(__file__).resolve().parents[1]
 Row = dict[str, str]
 SINCE = 1100
 """First seed that was run after the bounds had been settled; those before helped to settle them."""
-PAIRS = (8, 12, 16, 32)
-EDGES = (-0.01, 0.05, 0.25, 0.5, 0.75, 1.01)
-LIMIT_COLUMNS = ("world", "seed", "fault", "kind", "strength", "reliance", "pairs", "flagged")
+PAIRS = (8, 12, 16, 24, 32)
+LIMIT_COLUMNS = (
+    *("world", "seed", "fault", "kind", "strength", "reliance", "pairs", "flagged"),
+    *("limit_outside", "limit_style"),
+)
+STYLES = {"brain": "low_frequency", "retina": "style"}
 
 
 def read(path: Path) -> list[Row]:
@@ -94,7 +95,7 @@ def misses(rows: Sequence[Row]) -> str:
 
 
 def count_pairs(rows: Sequence[Row], path: Path) -> None:
-    """Ask the factor swap of every planted model again with fewer pairs."""
+    """Ask the factor swap of every model with skill again with fewer pairs."""
     done = {(r["world"], r["seed"], r["fault"], r["strength"]) for r in read(path)}
     fresh = not path.is_file()
     with path.open("a", newline="", encoding="utf-8") as stream:
@@ -105,7 +106,7 @@ def count_pairs(rows: Sequence[Row], path: Path) -> None:
             strength = f"{float(r['strength']):g}"
             stored = CACHE / "found" / f"{r['world']}-{r['seed']}-{r['fault']}-{strength}.json"
             known = (r["world"], r["seed"], r["fault"], r["strength"]) in done
-            if known or r["kind"] not in ("compact", "diffuse") or not stored.is_file():
+            if known or r["kind"] == "no skill" or not stored.is_file():
                 continue
             kept = json.loads(stored.read_text())
             pairs = [SwappedPair(a, b, np.array(v)) for a, b, v in kept["pairs"]]
@@ -115,47 +116,49 @@ def count_pairs(rows: Sequence[Row], path: Path) -> None:
                 swap = factor_swap(kept["names"], pairs[:count])
                 shares = [(n, s.low) for n, s in zip(swap.names, swap.shares, strict=True) if n not in apart]
                 flagged = any(low > share_bound(protocol, name) for name, low in shares)
-                row = {k: r[k] for k in LIMIT_COLUMNS[:6]}
-                writer.writerow(row | {"pairs": count, "flagged": int(flagged)})
+                row: dict[str, object] = {k: r[k] for k in LIMIT_COLUMNS[:6]}
+                row |= {"pairs": count, "flagged": int(flagged)}
+                for column, name in (("outside", "outside"), ("style", STYLES[r["world"]])):
+                    limit = swap.detection_limit(name, share_bound(protocol, name))
+                    row[f"limit_{column}"] = f"{limit:.3f}"
+                writer.writerow(row)
 
 
 def draw_limit(path: Path, picture: Path) -> None:
-    """Draw how many planted models the factor swap flags against their reliance, a line a number of pairs."""
+    """Draw the detection limit over the number of pairs, and which planted models the swap alone flags."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
     rows = read(path)
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
-    for panel, world in zip(axes, ("brain", "retina"), strict=True):
-        for count, shade in zip(PAIRS, ("#a6bddb", "#67a9cf", "#3690c0", "#02506b"), strict=True):
-            mine = [r for r in rows if r["world"] == world and int(r["pairs"]) == count]
-            x, y, n = _binned(mine)
-            panel.plot(x, y, "o-", color=shade, label=f"{count} pairs")
-            if count == PAIRS[-1]:
-                for a, m in zip(x, n, strict=True):
-                    panel.annotate(f"n = {m}", (a, -0.1), ha="center", fontsize=8, color="#555555")
-        panel.set(title=world, xlabel="reliance on the planted cue (from the generator)", xlim=(-0.03, 1.03))
-        panel.set_ylim(-0.16, 1.05)
+    figure, axes = plt.subplots(1, 2, figsize=(9.5, 4), sharey=True, layout="constrained")
+    for panel, world in zip(axes, STYLES, strict=True):
+        mine = [r for r in rows if r["world"] == world]
+        for column, colour, name in (
+            ("limit_outside", "#b2182b", "outside the anatomy"),
+            ("limit_style", "#2166ac", "light and colour"),
+        ):
+            by_model: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+            for r in mine:
+                by_model[r["seed"], r["fault"], r["strength"]].append(float(r[column]))
+            whole = [v for v in by_model.values() if np.isfinite(v).all()]  # the same models at every point
+            if whole:
+                panel.plot(PAIRS, np.median(whole, axis=0), "-", color=colour, label=f"limit: {name}")
+        planted = [r for r in mine if r["kind"] and float(r["reliance"]) >= 0]
+        for flagged, face, name in ((1, "#444444", "planted, flagged"), (0, "none", "planted, not flagged")):
+            chosen = [r for r in planted if int(r["flagged"]) == flagged]
+            x = [int(r["pairs"]) for r in chosen]
+            y = [float(r["reliance"]) for r in chosen]
+            panel.scatter(x, y, s=26, facecolors=face, edgecolors="#444444", label=name, zorder=3)
+        models = len({(r["seed"], r["fault"], r["strength"]) for r in mine})
+        panel.set(title=f"{world} ({models} models)", xlabel="pairs", xticks=PAIRS, ylim=(-0.03, 1.2))
         panel.grid(alpha=0.3)
-    axes[0].set_ylabel("share flagged by the factor swap alone")
-    axes[0].legend(frameon=False, fontsize=9)
+    axes[0].set_ylabel("share of the gap on the cue")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, fontsize=9, ncols=4, loc="outside lower center")
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture, dpi=130)
-
-
-def _binned(rows: Sequence[Row]) -> tuple[list[float], list[float], list[int]]:
-    reliance: npt.NDArray[np.float64] = np.array([float(r["reliance"]) for r in rows])
-    flagged = np.array([float(r["flagged"]) for r in rows])
-    x, y, n = [], [], []
-    for low, high in pairwise(EDGES):
-        inside = (reliance > low) & (reliance <= high)
-        if inside.any():
-            x.append(float(reliance[inside].mean()))
-            y.append(float(flagged[inside].mean()))
-            n.append(int(inside.sum()))
-    return x, y, n
 
 
 def main() -> None:
