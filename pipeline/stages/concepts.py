@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,11 +30,13 @@ if TYPE_CHECKING:
     from pipeline.attribution.mace_training import Progress, SeenCohort
     from pipeline.stages.audit import Audit
 
-STEPS = "concepts/1"
+MAKING = "concepts/1"
 """Raised when what is computed here changes, so that stored results are not taken for the new ones."""
 SHOWN = 3
 """Concepts of a class that a case shows."""
-HELD_OUT = 0.3
+HELD_OUT, RATE, BATCH = 0.3, 1e-3, 32
+STEPS = 200
+"""Of the optimiser, unless the protocol gives epochs: what training costs does not grow with the cohort."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +110,7 @@ def concepts_key(audit: Audit) -> str:
         for case in audit.calibration
     ]
     options = method.options if method else {}
-    parts = [STEPS, audit.model.sha256, card, options, audit.protocol.seed, versions(), images]
+    parts = [MAKING, audit.model.sha256, card, options, audit.protocol.seed, versions(), images]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -123,6 +126,9 @@ def _learn(audit: Audit, progress: Progress | bool) -> tuple[ConceptLearning, Ma
     patients = [audit.calibration[i].patient for i in cases]
     names = [audit.calibration[i].case for i in cases]
     apart = hold_out(seen, share, seed, patients)
+    per_epoch = ceil(int((~apart).sum()) / int(options.setdefault("batch_size", BATCH)))
+    options.setdefault("epochs", ceil(STEPS / per_epoch))
+    options.setdefault("learning_rate", RATE)
     state = learn_concepts(seen, apart, seed=seed, progress=progress, **options)
     unseen = seen[apart]
     owners = [p for p, out in zip(patients, apart.tolist(), strict=True) if out]
