@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.findings.interventions import combined, find_in_interventions, unsigned
 from pipeline.protocol import Criterion
-from pipeline.record.interventions import CovariateRow, CueRow, FactorRow, Interventions
+from pipeline.record.interventions import CovariateRow, CueRow, FactorRow, Interventions, RemovalRow
 from pipeline.record.schema import Figure
 from pipeline.verdict import decide, judge
 
@@ -38,6 +38,31 @@ def answer(criterion, found):
 def test_all_other_factors_have_to_stay_below(rim, noise, expected, named):
     result = answer(OTHER, made(target=figure(0.8, 1), rim=figure(*rim), noise=figure(*noise)))
     assert (result.answer, result.detail) == (expected, named)
+
+
+def test_the_outside_has_a_bound_of_its_own_and_the_rest_of_a_brain_none():
+    found = made(
+        target=figure(0.4, 0.6), rest=figure(0.3, 0.5), outside=figure(0.12, 0.2), rim=figure(0, 0.1)
+    )
+    assert answer(OTHER, found).answer == "met"
+    outside = Criterion(name="outside_share", at_most=0.1)
+    result = answer(outside, found)
+    assert (result.answer, result.detail) == ("not met", "outside")
+    assert answer(outside, made(target=figure(0.4, 0.6))).answer == "undecided"
+
+
+def test_taking_lesions_away_has_to_lower_the_score():
+    criterion = Criterion(name="removal_effect", at_least=0.0)
+    for low, expected in ((1.0, "met"), (-0.5, "undecided"), (-2.0, "not met")):
+        row = RemovalRow(
+            name="lesions",
+            title="lesions",
+            removed=figure(0, 1),
+            control=figure(0, 1),
+            difference=figure(low, low + 1.5),
+        )
+        assert answer(criterion, Interventions(removals=[row])).answer == expected
+    assert answer(criterion, Interventions()).answer == "undecided"
 
 
 def test_one_share_without_interval_leaves_it_undecided():
