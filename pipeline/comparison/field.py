@@ -74,13 +74,13 @@ def field_shares(
     if total == 0:
         return FieldShares(np.nan, np.nan, np.nan, "the map is zero everywhere")
     border = rim_of(field, rim, spacing)
-    inside = float(size[field].sum())
+    inside, outside = float(size[field].sum()), float(size[~field].sum())
     if inside == 0:
         return FieldShares(1.0, np.nan, np.nan, "the map is zero inside the field")
     share = float(size[border].sum()) / inside
     even = border.sum() / field.sum()
     lift = float(np.log2(share / even)) if share > 0 and even > 0 else float("nan")
-    return FieldShares(1 - inside / total, share, lift, "" if share > 0 else "no relevance in the rim")
+    return FieldShares(outside / total, share, lift, "" if share > 0 else "no relevance in the rim")
 
 
 def rim_of(field: Mask, width: float, spacing: float | Sequence[float] = 1.0) -> Mask:

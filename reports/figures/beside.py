@@ -11,7 +11,8 @@ from pipeline.record.schema import Figure
 from reports.figures.canvas import ACCENT, MARKERS, SERIES, SOFT, TEXT_WIDTH, canvas, place
 from reports.words import shorten
 
-ROW, TOP, BOTTOM, GAP = 5.6, 7.0, 10.0, 6.0
+ROW, DENSE, FEW = 5.6, 4.4, 10
+TOP, BOTTOM, GAP = 7.0, 10.0, 6.0
 LONGEST = 28
 COLUMNS = 6
 GRID = "#e3e6e9"
@@ -61,7 +62,7 @@ def beside(path: Path, lines: Sequence[Line], measure: str, chance: float | None
     names = list(dict.fromkeys(n for line in lines for n in (*line.twins, *line.differences)))
     with_differences = any(line.differences for line in lines)
     label = 6 + 1.5 * max(len(shorten(line.name, LONGEST)) for line in lines)
-    body = ROW * len(lines) + 1
+    body = (ROW if len(lines) <= FEW else DENSE) * len(lines) + 1
     width = TEXT_WIDTH - label - 2
     left = width if not with_differences else 0.56 * (width - GAP)
     legend = 3.4 * -(-(len(names) + 3) // COLUMNS)

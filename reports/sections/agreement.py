@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from reports.figures.beside import Line
 
 SINGLE_SHOWN = 100
+MOST = 7  # methods of which all measures fit on the page; beyond, they are in audit.json only
 PLACES = 5
 REFERENCES = (*TWINS, "contrast", AVERAGE)
 
@@ -126,7 +127,7 @@ def _page(context: Context, index: int, rows: list[Agreement], every: Sequence[A
     apart = _against(rows)
     if apart:
         blocks.append(Text(apart, small=True))
-    if len({metric_key(row.metric) for row in every}) > 1:
+    if len({metric_key(row.metric) for row in every}) > 1 and len(rows) <= MOST:
         blocks.append(measures(every))
     return blocks
 
@@ -198,7 +199,7 @@ def _table(rows: Sequence[Agreement]) -> Table:
     present = dict.fromkeys(name for row in rows for name in row.differences)
     shown = [name for name in REFERENCES if name in present]
     shown = shown or list(present)[:4]
-    columns = [Column("Method", 1.25), Column("Reaches [95 %]", 1.7)]
+    columns = [Column("Method", 1.6), Column("Reaches [95 %]", 1.6)]
     columns += [Column(f"minus {_lower(null(name).title)}", 1.7) for name in shown]
     columns.append(Column("n", 0.4, "right"))
     return Table(

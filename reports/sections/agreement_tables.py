@@ -15,19 +15,21 @@ if TYPE_CHECKING:
     from pipeline.record.schema import Agreement
 
 MEASURES = 5
+HARD = ("contrast", "sobel", "experts")
 LEFT_TO_RECORD = ("log2_rank_lift",)
 
 
 def measures(rows: Sequence[Agreement]) -> Table:
     """Tabulate every measure of every method and null map of one lesion type, without differences."""
     present = dict.fromkeys(metric_key(row.metric) for row in rows)
+    many = len({row.method for row in rows}) > 4
     names = [m for m in METRIC_ORDER if m in present and m not in LEFT_TO_RECORD]
     names = [*names, *(m for m in present if m not in METRIC_ORDER)][:MEASURES]
     return Table(
         caption="What every map reaches [95 % by patient]. The measures are explained under “In plain "
         "words”; others, and the twins’ own values, are in audit.json.",
         columns=[Column("Map", 1.9), *(Column(SHORT.get(m, metric(m).title), 1.7) for m in names)],
-        rows=_lines(rows, names),
+        rows=_lines(rows, names, HARD if many else None),
     )
 
 
@@ -41,8 +43,10 @@ SHORT = {
 }
 
 
-def _lines(rows: Sequence[Agreement], names: Sequence[str]) -> list[list[str]]:
-    """Rows of one lesion type: methods, nulls, experts."""
+def _lines(
+    rows: Sequence[Agreement], names: Sequence[str], nulls_shown: Sequence[str] | None
+) -> list[list[str]]:
+    """Rows of one lesion type: methods, nulls (all, or those that are hard to beat), experts."""
     by_name: dict[str, dict[str, str]] = {}
     nulls: dict[str, dict[str, str]] = {}
     for row in rows:
@@ -52,6 +56,8 @@ def _lines(rows: Sequence[Agreement], names: Sequence[str]) -> list[list[str]]:
         if row.ceiling is not None:
             beside["experts"] = row.ceiling
         for name, value in beside.items():
+            if nulls_shown is not None and name not in nulls_shown:
+                continue
             nulls.setdefault(f"{null(name).title} (null)" if name != "experts" else null(name).title, {})[
                 key
             ] = compact(value)

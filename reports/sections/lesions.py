@@ -105,9 +105,9 @@ def _table(
         "false alarms. Dice: overlap with the marks, of the map thresholded after Otsu, and of the segment "
         "that grows along the image’s edges from the map’s highest twentieth (Simonyan et al. 2013).",
         columns=[
-            Column("Lesion", 1.4),
+            Column("Lesion", 1.75),
             Column("Map", 1.7),
-            Column("n", 0.6),
+            Column("n", 0.8),
             Column("Found [95 %]", 1.4),
             Column("False alarms an image", 1.6),
             Column("CPM [95 %]", 1.4),

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 from pipeline.record.schema import Figure
 from reports.blocks import Block, Column, Picture, Section, Table
 from reports.context import Context
 from reports.glossary import METHODS, method, null, share
-from reports.words import clean, counted, figure
+from reports.plainly import TWINS
+from reports.words import clean, compact, counted
+
+if TYPE_CHECKING:
+    from reports.figures.charts import Row
 
 
 def build(context: Context) -> Section | None:
     """Build shares of relevance outside the field and in its rim: methods, then maps without a model."""
-    from reports.figures.charts import Panel, Row, intervals
+    from reports.figures.charts import Panel, intervals
 
     record = context.record
     shares = {kind: values for kind, values in record.shares.items() if values}
@@ -25,7 +32,7 @@ def build(context: Context) -> Section | None:
     panels = [
         Panel(
             clean(share(kind).title),
-            [Row(clean(_name(name, own)), values.get(name, Figure())) for name in names],
+            [_row(name, values, own) for name in names if ":" not in name],
             0.0,
         )
         for kind, values in shares.items()
@@ -38,7 +45,7 @@ def build(context: Context) -> Section | None:
         blocks.append(
             Picture(
                 relative,
-                alt=f"{titles}, for each method and null with its 95 % interval. "
+                alt=f"{titles}, for each method, its twins and nulls with their 95 % interval. "
                 "All numbers are in the next table.",
                 caption="Mean over cases with its 95 % interval by patient. Much relevance outside the "
                 "anatomy points to a shortcut such as a label burnt into the image.",
@@ -55,7 +62,7 @@ def build(context: Context) -> Section | None:
             rows=[
                 [
                     _name(name, own),
-                    *(figure(values.get(name, Figure())) for values in shares.values()),
+                    *(compact(values.get(name, Figure())) for values in shares.values()),
                     counted(next(values[name] for values in shares.values() if name in values)),
                 ]
                 for name in names
@@ -69,6 +76,16 @@ def build(context: Context) -> Section | None:
         f"How much of the relevance, of either sign, lies outside the {anatomy} or in its rim?",
         blocks,
     )
+
+
+def _row(name: str, values: Mapping[str, Figure], own: list[str]) -> Row:
+    """Build a row of the plot: a method with its twins, or a null map."""
+    from reports.figures.charts import Row
+
+    others = {
+        clean(null(kind).title): values[f"{kind}:{name}"] for kind in TWINS if f"{kind}:{name}" in values
+    }
+    return Row(clean(_name(name, own)), values.get(name, Figure()), others)
 
 
 def _order(name: str, own: list[str]) -> tuple[int, str]:

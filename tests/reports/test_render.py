@@ -19,7 +19,7 @@ import pytest
 from pipeline.errors import RecordError
 from pipeline.record.schema import Agreement, ErrorRow, Figure, RegionRow, read_record
 from reports import render_report
-from reports.words import class_name, clean, compact, figure, interval, number
+from reports.words import class_name, clean, compact, interval, number
 
 NASTY = "#set text(red) *b* $x^2$ <b>&amp;</b> \\\\ `raw` @ref // [x] \u202egnp\u0000 \U0001f9e0 患者 Ünïcödé"
 
@@ -92,7 +92,7 @@ def test_every_number_is_printed(audit: str, request: pytest.FixtureRequest, too
     wanted += [compact(f) for f in nulls.values()]
     main = [row for row in record.agreement if row.metric == "log2_mass_lift"]
     wanted += [compact(f) for row in main for f in row.differences.values()]
-    wanted += [figure(f) for values in record.shares.values() for f in values.values()]
+    wanted += [compact(f) for values in record.shares.values() for f in values.values()]
     wanted += [number(r.density.value) for r in record.regions if r.role]
     for criterion in record.criteria:
         wanted += [number(criterion.value), interval(criterion.low, criterion.high), criterion.answer]
