@@ -3,7 +3,7 @@
 python benchmarks/verdict_stamp.py --data FOLDER [--cache DIR] [--write DIR]
 
 FOLDER holds retina/idrid. The late stages of the reference network are trained as for the shipped model, but
-nine of ten photographs labelled referable carry a date in the lower left corner, as a camera would burn it in,
+nine of ten photographs labelled referable carry a date in the lower left corner, as a camera burns it in,
 and three of ten labels are wrong, so that the date is worth learning. Fold 0 is held out. Printed for this
 model and for the shipped one: what the date does to photographs without referable retinopathy, and what the
 cue battery (another drawing, in every corner) and the criterion of flows/protocols/retina.yaml say of it.
