@@ -15,11 +15,15 @@ from pipeline.attribution.incremental.plan import Plan, make_plan
 from pipeline.attribution.incremental.steps import LocalStep
 from pipeline.attribution.incremental.windows import Ints
 from pipeline.attribution.question import Question
+from pipeline.models.graph.captured import CapturedGraph
 
 FEW = 2
 """Covers an image below which preparing costs more than it saves."""
 OVERHEAD = 3e6
 """Multiplications that one step of one occlusion costs in handling."""
+
+LEAST = 256 * 2**20
+"""Bytes that may always be used beside the cache, where nothing else was asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +71,7 @@ def choose(
     given = [box for box in boxes if box is not None]
     images = question.images
     limit = (memory_limit * 2**30) if memory_limit is not None else _free() / 2
+    size = images.element_size()
     plain = Choice(None, Budget(), batch_size, f"{len(given) + len(images)} forward passes")
     if not question.capturable or len(given) < FEW * len(images) or images.device.type != "cpu":
         return plain
@@ -76,15 +81,15 @@ def choose(
     full = max(sum(_whole(step) for step in (*plan.local, *plan.rest)), 1.0)
     work = operations_limit(plan, low, high, len(images))
     passes = work + len(given) * OVERHEAD * len(plan.local) / full
-    size = images.element_size()
     cache = sum(prod(plan.shapes[n]) for n in plan.needed) * size
     largest = max(prod(shape) for shape in plan.shapes.values()) * size
-    room = limit - cache - 2 * largest
+    usual = cache + max(2 * _forward(question.graph) * size, LEAST)
+    room = (min(limit, usual) if memory_limit is None else limit) - cache - 2 * largest
     if room < 0 or passes > 1.1 * (len(given) + len(images)):
         fitting = int(limit / (4 * largest))
         return Choice(None, Budget(), max(1, min(batch_size, fitting)), plain.cost)
     budget = Budget(
-        wave=int(min(room / 2, 512 * 2**20)), batch=int(max(min(room / 8, 16 * 2**20), 1)), images=batch_size
+        wave=int(min(room / 4, 512 * 2**20)), batch=int(max(min(room / 8, 16 * 2**20), 1)), images=batch_size
     )
     cost = f"{passes:.1f} forward passes for {len(given)} occlusions (operations alone {work:.1f})"
     return Choice(plan, budget, batch_size, cost, passes)
@@ -104,6 +109,19 @@ def operations_limit(plan: Plan, low: Ints, high: Ints, images: int = 1) -> floa
     full = rest + sum(_whole(step) for step in plan.local)
     again = float(forecast(plan.local, plan.source, (low, high)).effort.sum()) + len(low) * rest
     return images + again / max(full, 1.0)
+
+
+def _forward(graph: CapturedGraph) -> int:
+    """Numbers that are alive at once, at most, in a plain forward pass of one image."""
+    operations = [op for op in graph.operations if op.dynamic]
+    last = {name: op.name for op in operations for name in op.inputs}
+    alive: dict[str, int] = {}
+    most = 0
+    for op in operations:
+        alive[op.name] = prod(op.shape_for(1))
+        most = max(most, sum(alive.values()))
+        alive = {name: numbers for name, numbers in alive.items() if last.get(name) not in {None, op.name}}
+    return most
 
 
 def _whole(step: object) -> float:

@@ -162,9 +162,10 @@ class _Planner:
         if not isinstance(stage, Convolution):
             return False
         scale, shift = affine_of(op, self.weights)
-        weight = stage.weight * scale.reshape(-1, *[1] * (stage.weight.ndim - 1))
-        bias = shift if stage.bias is None else stage.bias * scale + shift
-        before.stages[-1] = replace(stage, weight=weight, bias=bias)
+        weight = stage.weight.double() * scale.reshape(-1, *[1] * (stage.weight.ndim - 1))
+        bias = shift if stage.bias is None else stage.bias.double() * scale + shift
+        kind = stage.weight.dtype  # rounded once
+        before.stages[-1] = replace(stage, weight=weight.to(kind), bias=bias.to(kind))
         return True
 
     @staticmethod

@@ -194,9 +194,9 @@ class Translator:
         given = [op.source(k) for k in ("running_mean", "running_var", "weight", "bias")]
         if any(name is not None and name not in self.static for name in given):
             return None
-        scale, shift = affine_of(op, self.static)
         shape = (1, -1, *[1] * (len(op.shape) - 2))
-        a, b = scale.reshape(shape), shift.reshape(shape)
+        kind = self.static[given[0]].dtype if given[0] is not None else torch.float32
+        a, b = (part.to(kind).reshape(shape) for part in affine_of(op, self.static))
         source = op.source("input")
         assert source is not None
         step = Joined(op.name, (source,), self._shape(op), lambda parts: torch.addcmul(b, parts[0], a))
@@ -286,7 +286,7 @@ class Translator:
 
 
 def affine_of(op: Operation, static: Static) -> tuple[torch.Tensor, torch.Tensor]:
-    """BatchNorm as scale and shift, one a channel."""
+    """BatchNorm as scale and shift, one a channel, in double precision."""
     given = {k: static[n] for k in ("weight", "bias", "running_mean", "running_var") if (n := op.source(k))}
     scale = torch.rsqrt(given["running_var"].double() + op.arguments["eps"])
     if "weight" in given:
@@ -294,8 +294,7 @@ def affine_of(op: Operation, static: Static) -> tuple[torch.Tensor, torch.Tensor
     shift = -given["running_mean"].double() * scale
     if "bias" in given:
         shift = shift + given["bias"].double()
-    like = given["running_mean"]
-    return scale.to(like.dtype), shift.to(like.dtype)
+    return scale, shift
 
 
 def touch_of(op: Operation, static: Static) -> Touch:
