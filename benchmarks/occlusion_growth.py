@@ -66,7 +66,7 @@ def _draw(found: dict[int, list[float]], picture: Path) -> None:
     for (side, costs), marker in zip(found.items(), "osD^", strict=True):
         axes.plot(REGIONS, costs, marker=marker, label=f"{side}³ voxels")
     axes.set(xscale="log", yscale="log", xlabel="regions", ylabel="forward passes")
-    axes.set_title("Region occlusion: cost grows with the regions, in step", fontsize=10)
+    axes.set_title("Region occlusion: cost by number of regions and size of image", fontsize=10)
     axes.grid(visible=True, which="both", color="0.92")
     axes.legend(frameon=False)
     figure.savefig(picture, dpi=110)
