@@ -44,8 +44,8 @@ def occlusion(
     """y_t(x) − y_t(x with the patch replaced), averaged where patches overlap.
 
     `patch` defaults to an eighth of each axis, `stride` to the patch. The last patch of an axis is clipped at
-    the border, so that every pixel is covered. `memory_limit` is in gigabytes (None: half of what is free);
-    `progress` shows a bar with the time left.
+    the border, so that every pixel is covered. `memory_limit` is in gigabytes (None: cache and two forward
+    passes); `progress` shows a bar with the time left.
     """
     images = question.images
     spatial = images.shape[2:]
@@ -91,7 +91,7 @@ def region_occlusion(
     together, say left and right) and `pairs` (every two regions that touch) add
     `details["group_scores"]` of shape (N, groups) in the order of `details["groups"]`, not-a-number where an
     image has none of a group's regions. What a group's score exceeds the sum of its regions' by is their
-    interaction. `memory_limit` is in gigabytes (None: half of what is free).
+    interaction. `memory_limit` is in gigabytes (None: cache and two forward passes).
     """
     if question.regions is None:
         raise MethodError("region_occlusion needs regions", "give integer labels on the model's grid")

@@ -63,7 +63,8 @@ def occluded_logits(
     batch_size : int
         Most whole images, or whole activations, in one pass.
     memory_limit : float or None
-        Gigabytes that cached and computed activations may take; None: half of what is free.
+        Gigabytes that cached and computed activations may take; None: the cache and two forward passes,
+        at most half of what is free.
     progress : bool
         Show a bar with the time left.
 
