@@ -91,11 +91,19 @@ class AverageMarks:
         return made
 
 
-def marks_key(cases: Sequence[Case]) -> str:
-    """Hash of every mark of a cohort, of whose it is, and of the image it belongs to."""
+def marks_key(cases: Sequence[Case], *, images: bool = False) -> str:
+    """Hash of every mark of a cohort and of whose it is.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+    images : bool
+        Also of the images, which say where the field lies. Without them a changed image does not have all
+        other cases measured again: their marks, and so what they are compared with, are still the same.
+    """
     parts = []
     for case in (c for c in cases if c.marks):
-        paths = [case.image, *(path for paths in case.marks.values() for path in paths)]
+        paths = [path for paths in case.marks.values() for path in paths] + [case.image] * images
         try:
             hashes = [sha256_of(path) for path in paths]
         except OSError:
@@ -119,7 +127,8 @@ def average_marks_of(audit: Audit) -> AverageMarks:
     AverageMarks
         Cases whose files cannot be used are left out with the reason.
     """
-    key = hashlib.sha256(f"{audit.marks_key}/{audit.settings_key}".encode()).hexdigest()
+    marks = marks_key(audit.calibration, images=True)
+    key = hashlib.sha256(f"{marks}/{audit.settings_key}".encode()).hexdigest()
     path = audit.folder / FILE
     stored = _stored(path, key)
     if stored is not None:

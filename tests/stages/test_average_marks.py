@@ -104,6 +104,16 @@ def test_it_is_stored_and_taken_up_again_until_a_mark_changes(tmp_path, cases, m
         average_marks_of(audit_of(tmp_path, cases))
 
 
+def test_a_changed_image_has_no_other_case_measured_again(cases):
+    before, with_images = marks_key(cases), marks_key(cases, images=True)
+    picture = np.where(disc()[..., None], [140, 80, 40], 0).astype(np.uint8)
+    Image.fromarray(picture).save(cases[0].image)
+    assert marks_key(cases) == before
+    assert marks_key(cases, images=True) != with_images
+    Image.new("L", (SIZE, SIZE), 255).save(cases[0].marks["dots"][0])
+    assert marks_key(cases) != before
+
+
 def test_a_case_that_cannot_be_used_is_named_and_does_not_stop_the_others(tmp_path, cases, prepared):
     noise = np.random.default_rng(0).integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "a.png")  # no field of view in it
