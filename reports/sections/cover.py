@@ -22,7 +22,7 @@ LEADS = {
     "flagged": "What was found",
     "inconclusive": "What would settle it",
 }
-FACTORS_SHOWN = 7
+FACTORS_SHOWN = 6
 NOTES_SHOWN = 4
 LONGEST = 260
 
@@ -81,7 +81,7 @@ def _cautions(record: AuditRecord) -> list[str]:
     if record.errors:
         failed = len({error.case for error in record.errors})
         cautions.append(f"{plural(failed, 'case')} had errors: see “What could not be done”.")
-    return cautions
+    return list(dict.fromkeys(cautions))
 
 
 def _numbers(record: AuditRecord) -> list[tuple[str, str]]:
