@@ -23,12 +23,12 @@ from pipeline.record.interventions import (
     Interventions,
     RemovalRow,
 )
+from pipeline.record.parts import figure_of
 from pipeline.record.schema import CaseResult, Figure
 from pipeline.stages.audit import Audit
 from pipeline.stages.intervene_cases import Member, Score, choose_members, own_cue
 
 if TYPE_CHECKING:
-    from pipeline.comparison import Estimate
     from pipeline.interventions import Pair, SwappedPair
     from pipeline.interventions.cues import Cue
     from pipeline.protocol import Protocol
@@ -149,7 +149,7 @@ def share_out(
         found.notes.append("no factor was swapped: no pair of usable cases of opposite classes")
         return
     swap = factor_swap(names, swapped)
-    found.gap, found.pairs = _figure(swap.gap), len(swapped)
+    found.gap, found.pairs = figure_of(swap.gap), len(swapped)
     wanted = WANTED[audit.protocol.modality]
     for name, share in zip(names, swap.shares, strict=True):
         limit = swap.detection_limit(name, share_bound(audit.protocol, name))
@@ -158,7 +158,7 @@ def share_out(
                 name=name,
                 title=TITLES[name],
                 wanted=name == wanted,
-                share=_figure(share),
+                share=figure_of(share),
                 limit=None if name in (wanted, REACHED) or np.isnan(limit) else limit,
             )
         )
@@ -189,8 +189,8 @@ def _try_cues(audit: Audit, members: Sequence[Member], score: Score, found: Inte
                     title=row.title,
                     stamped=cue.kind == "compact",
                     positive=side,
-                    shift=_figure(row.shift),
-                    flips=_figure(row.flips),
+                    shift=figure_of(row.shift),
+                    flips=figure_of(row.flips),
                 )
             )
 
@@ -235,9 +235,9 @@ def _remove(audit: Audit, members: Sequence[Member], score: Score, found: Interv
         RemovalRow(
             name="lesions",
             title="Lesions filled in from their surroundings",
-            removed=_figure(mean_interval(removed, patients)),
-            control=_figure(mean_interval(control, patients)),
-            difference=_figure(mean_interval(removed - control, patients)),
+            removed=figure_of(mean_interval(removed, patients)),
+            control=figure_of(mean_interval(control, patients)),
+            difference=figure_of(mean_interval(removed - control, patients)),
         )
     )
 
@@ -272,7 +272,7 @@ def _cover(audit: Audit, members: Sequence[Member], score: Score, found: Interve
                 region=region,
                 role="expected" if groups[region][0] == "expected" else "control",
                 positive=positive,
-                fall=_figure(mean_interval(values, patients)),
+                fall=figure_of(mean_interval(values, patients)),
             )
             for (region, fill), values in falls.items()
         ]
@@ -343,17 +343,6 @@ def _warn(audit: Audit, members: Sequence[Member], score: Score, found: Interven
                 f"The label can be guessed from pixels outside the anatomy alone: {guess}, where 0.5 is "
                 "chance. A label, a marker or a camera goes with the class."
             )
-
-
-def _figure(estimate: Estimate) -> Figure:
-    return Figure(
-        value=_number(estimate.value),
-        low=_number(estimate.low),
-        high=_number(estimate.high),
-        n=estimate.n,
-        excluded=estimate.excluded,
-        method=estimate.method,
-    )
 
 
 def _number(value: float) -> float | None:

@@ -174,7 +174,8 @@ def _labels(
     from pipeline.anatomy.brain import regions_of
 
     try:
-        regions = regions_of(Volume(pixels[0], affine, "prepared image"), audit.atlas)
+        image = Volume(pixels[0], affine, "prepared image")
+        regions = regions_of(image, audit.atlas, cache=audit.folder / ".registrations")
     except AuditError as error:
         return None, str(error)
     if not regions.registered:
