@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from flows.prefect_home import end_orphaned_servers, use_prefect_home
 from pipeline.allocator import allocator
@@ -23,10 +23,15 @@ if TYPE_CHECKING:
     from pipeline.cohort import Case, Cohort
     from pipeline.record.interventions import Interventions
     from pipeline.record.schema import AuditRecord, CaseResult, ErrorRow, Verdict
+    from pipeline.record.trust import Trust
     from pipeline.stages.audit import Audit
 
     RunCase = Callable[[Case], CaseResult]
     RunInterventions = Callable[[list[CaseResult]], Interventions]
+    RunTrust = Callable[[list[CaseResult]], Trust]
+
+
+T = TypeVar("T")
 
 
 def run_audit(protocol: Path, out: Path, home: Path | None = None) -> Verdict:
@@ -81,7 +86,11 @@ def render_again(folder: Path) -> Path:
 
 
 def audit_cohort(
-    audit: Audit, cohort: Cohort, run_case: RunCase, run_interventions: RunInterventions | None = None
+    audit: Audit,
+    cohort: Cohort,
+    run_case: RunCase,
+    run_interventions: RunInterventions | None = None,
+    run_trust: RunTrust | None = None,
 ) -> AuditRecord:
     """Check, run and conclude: what the flow does, with `run_case` doing one case.
 
@@ -93,6 +102,8 @@ def audit_cohort(
         From a case to its result; raises what went wrong.
     run_interventions : callable, optional
         From the results of all cases to what interventions found; without it nothing is intervened upon.
+    run_trust : callable, optional
+        From the results of all cases to what their maps are worth; without it nobody asks.
 
     Returns
     -------
@@ -122,10 +133,14 @@ def audit_cohort(
             if not rows:
                 log.info("case %s: done in %.1f s", case.case, results[case.case].row.seconds)
             advance(case.case)
-        found = _intervene(list(results.values()), run_interventions, errors)
+        done = list(results.values())
+        found = _attempt("interventions", run_interventions, done, errors)
         log.info("interventions: %s", "done" if found else "none")
+        asks = run_trust if audit.protocol.trust.cases else None
+        trust = _attempt("trust of the maps", asks, done, errors)
+        log.info("trust of the maps: %s", f"{trust.passes} forward passes" if trust else "not asked")
         seconds = time.perf_counter() - begin
-        record = conclude(audit, cohort, list(results.values()), errors, started, _now(), seconds, found)
+        record = conclude(audit, cohort, done, errors, started, _now(), seconds, found, trust)
         by_name = {case.case: case for case in cohort.cases}
         for shown in record.cases:
             if shown.page and not (audit.folder / "cases" / f"{shown.case}.npz").is_file():
@@ -175,10 +190,10 @@ def _check_and_run(
     return []
 
 
-def _intervene(
-    results: list[CaseResult], run: RunInterventions | None, errors: list[ErrorRow]
-) -> Interventions | None:
-    """Intervene on the cohort; what goes wrong becomes an error row, and the cases' findings stay."""
+def _attempt(
+    stage: str, run: Callable[[list[CaseResult]], T] | None, results: list[CaseResult], errors: list[ErrorRow]
+) -> T | None:
+    """Do one step on the whole cohort; what goes wrong becomes an error row, and the cases' findings stay."""
     from pipeline.record.schema import ErrorRow
 
     if run is None or not results:
@@ -189,7 +204,7 @@ def _intervene(
         reason = str(error)
     except Exception as error:  # noqa: BLE001  the cases' findings must not be lost
         reason = f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    errors.append(ErrorRow(case="all cases", stage="interventions", reason=reason))
+    errors.append(ErrorRow(case="all cases", stage=stage, reason=reason))
     return None
 
 

@@ -22,8 +22,10 @@ from pipeline.errors import AuditError
 from pipeline.protocol import load_protocol
 from pipeline.record.interventions import Interventions
 from pipeline.record.schema import CaseResult
+from pipeline.record.trust import Trust
 from pipeline.stages.intervene import intervene
 from pipeline.stages.setup import set_up
+from pipeline.stages.trust import assess
 
 
 @flow(name="relevance-audit", persist_result=False, validate_parameters=False)
@@ -46,6 +48,7 @@ def audit_flow(protocol: str, out: str) -> str:
     found: dict[str, CaseResult] = {}
     finished: list[CaseResult] = []
     intervened: list[Interventions] = []
+    assessed: list[Trust] = []
 
     @task(
         name="case", retries=1, retry_condition_fn=_worth_a_retry, cache_policy=NO_CACHE, persist_result=False
@@ -77,13 +80,28 @@ def audit_flow(protocol: str, out: str) -> str:
         one_case(case.case)
         return found.pop(case.case)
 
+    @task(
+        name="trust of the maps",
+        retries=1,
+        retry_condition_fn=_worth_a_retry,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+    )
+    def trust() -> None:
+        assessed.append(assess(audit, cohort, finished))
+
     def run_interventions(results: list[CaseResult]) -> Interventions:
-        finished.extend(results)
+        finished[:] = results
         interventions()
         return intervened.pop()
 
+    def run_trust(results: list[CaseResult]) -> Trust:
+        finished[:] = results
+        trust()
+        return assessed.pop()
+
     by_name = {case.case: case for case in cohort.cases}
-    audit_cohort(audit, cohort, run_case, run_interventions)
+    audit_cohort(audit, cohort, run_case, run_interventions, run_trust)
     report()
     return str(audit.folder / "report.pdf")
 

@@ -114,6 +114,20 @@ class Measuring(BaseModel):
     smallest_mark: int = Field(default=1, ge=1)
 
 
+class TrustWork(BaseModel):
+    """How much is asked of the maps themselves.
+
+    Attributes
+    ----------
+    cases : int
+        Cases whose maps are questioned (weights randomised, noise added, pixels deleted); 0 asks nothing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cases: int = Field(default=6, ge=0, le=100)
+
+
 class CuePatch(BaseModel):
     """A suspected cue, cut out of a photograph: a camera's label, a logo, a scale.
 
@@ -174,6 +188,8 @@ class Protocol(BaseModel):
         Models to compare with.
     measuring : Measuring
         Smoothing, tolerance and smallest mark.
+    trust : TrustWork
+        How many cases' maps are questioned.
     smallest_group : int
         Subgroups of fewer patients are named and get no number.
     title : str
@@ -200,6 +216,7 @@ class Protocol(BaseModel):
     cues: tuple[CuePatch, ...] = ()
     twins: Twins = Twins()
     measuring: Measuring = Measuring()
+    trust: TrustWork = TrustWork()
     smallest_group: int = Field(default=6, ge=2, le=1000)
 
     @field_validator("methods", mode="before")

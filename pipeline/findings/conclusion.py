@@ -29,6 +29,7 @@ from pipeline.record.schema import (
     Role,
     write_record,
 )
+from pipeline.record.trust import Trust
 from pipeline.stages.audit import Audit
 from pipeline.stages.twins import known_twins
 from pipeline.verdict import decide, judge
@@ -53,6 +54,7 @@ def conclude(
     finished: str,
     seconds: float,
     interventions: Interventions | None = None,
+    trust: Trust | None = None,
 ) -> AuditRecord:
     """Find, judge and write down: `measurements.parquet`, `protocol.yaml` and `audit.json`.
 
@@ -70,6 +72,8 @@ def conclude(
         Wall time of the run.
     interventions : Interventions, optional
         What was swapped, stamped and removed.
+    trust : Trust, optional
+        How far the maps can be trusted.
 
     Returns
     -------
@@ -106,6 +110,7 @@ def conclude(
         atlas=_atlas_summary(audit),
         interventions=interventions,
         concepts=concept_findings(audit, results, rows),
+        trust=trust,
         provenance=Provenance(
             versions=versions(),
             seed=protocol.seed,

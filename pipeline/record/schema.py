@@ -18,6 +18,7 @@ from pipeline.record.experts import CurveRow, DetectionRow, ExpertFindings
 from pipeline.record.interventions import Interventions
 from pipeline.record.parts import Figure as Figure
 from pipeline.record.parts import Part as _Part
+from pipeline.record.trust import Trust
 
 SCHEMA: Literal["relevance-audit/1"] = "relevance-audit/1"
 Answer = Literal["sound", "flagged", "inconclusive"]
@@ -275,6 +276,7 @@ class AuditRecord(_Part):
     atlas: dict[str, str] = Field(default_factory=dict)
     interventions: Interventions | None = None
     concepts: ConceptFindings | None = None
+    trust: Trust | None = None
     provenance: Provenance
     limits: list[str] = Field(default_factory=list)
 

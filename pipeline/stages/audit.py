@@ -89,6 +89,7 @@ class Audit:
                 "model",
                 "smallest_group",
                 "cues",
+                "trust",
             },
         )
         atlas = hashlib.sha256(self.atlas.labels.tobytes()).hexdigest() if self.atlas else ""

@@ -1,0 +1,1 @@
+"""Is the map itself to be trusted: randomisation, faithfulness, stability, resolution, clusters."""
