@@ -1,0 +1,151 @@
+"""How alike two relevance maps are: structural similarity and rank correlation, within the anatomy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+from skimage.metrics import structural_similarity
+
+from pipeline.errors import AuditError
+
+Floats = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+BRIGHTEST = 99.0
+"""Percentile of |R| that is taken for full strength: a few extreme pixels do not set the scale."""
+WINDOW = 7
+"""Side of the window of structural similarity, pixels (Wang et al. 2004; the default of scikit-image)."""
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """How alike two maps are: 1 for equal ones, about 0 for unrelated ones.
+
+    Attributes
+    ----------
+    ssim : float
+        Structural similarity of their strength |R|, each scaled by its own 99th percentile.
+    rank_absolute : float
+        Spearman's rank correlation of |R|.
+    rank_signed : float
+        Spearman's rank correlation of R.
+    """
+
+    ssim: float
+    rank_absolute: float
+    rank_signed: float
+
+
+def similarity(one: npt.ArrayLike, other: npt.ArrayLike, field: BoolArray | None = None) -> Similarity:
+    """Compare two maps of one image, as Adebayo et al. 2018 (arXiv:1810.03292) do.
+
+    Parameters
+    ----------
+    one, other : array, shape spatial
+        Relevance, one channel.
+    field : ndarray of bool, shape spatial, optional
+        Brain or field of view: only what lies in here is compared. The black surroundings of a photograph,
+        equal in both, would make any two maps alike.
+
+    Returns
+    -------
+    Similarity
+        NaN where a map is constant in the field.
+
+    Raises
+    ------
+    AuditError
+        If the shapes differ, or the field is empty.
+    """
+    a, b, _ = _checked(one, other, field)
+    return Similarity(
+        ssim(strength(a, field), strength(b, field), field, data_range=1.0),
+        rank_correlation(np.abs(a), np.abs(b), field),
+        rank_correlation(a, b, field),
+    )
+
+
+def strength(values: npt.ArrayLike, field: BoolArray | None = None) -> Floats:
+    """Scale |R| to 0–1: its 99th percentile in the field, or its maximum where that is 0, becomes 1."""
+    absolute = np.abs(np.asarray(values, np.float64))
+    inside = absolute if field is None else absolute[field]
+    full = float(np.percentile(inside, BRIGHTEST)) or float(inside.max())
+    scaled: Floats = np.clip(absolute / full, 0, 1) if full > 0 else absolute
+    return scaled
+
+
+def ssim(
+    one: npt.ArrayLike, other: npt.ArrayLike, field: BoolArray | None = None, *, data_range: float
+) -> float:
+    """Mean structural similarity (Wang et al. 2004) over a field, by scikit-image.
+
+    Parameters
+    ----------
+    one, other : array, shape spatial
+    field : ndarray of bool, optional
+        Window centres that count; all of them if absent. At the border of the image windows are mirrored.
+    data_range : float
+        From the smallest to the largest value that there can be.
+
+    Returns
+    -------
+    float
+        NaN where one of them is constant in the field.
+    """
+    a, b, inside = _checked(one, other, field)
+    if np.ptp(a[inside]) == 0 or np.ptp(b[inside]) == 0:
+        return float("nan")
+    window = min(WINDOW, *(size - 1 + size % 2 for size in a.shape))
+    local: Any = structural_similarity(a, b, win_size=window, data_range=data_range, full=True)[1]
+    return float(local[inside].mean())
+
+
+def rank_correlation(one: npt.ArrayLike, other: npt.ArrayLike, field: BoolArray | None = None) -> float:
+    """Spearman's rank correlation over a field, by SciPy; NaN where one map is constant there."""
+    a, b, inside = _checked(one, other, field)
+    if np.ptp(a[inside]) == 0 or np.ptp(b[inside]) == 0:
+        return float("nan")
+    return float(stats.spearmanr(a[inside], b[inside]).statistic)
+
+
+def rank_matrix(maps: Sequence[npt.ArrayLike], field: BoolArray | None = None) -> Floats:
+    """Rank correlation of every map with every other, each ranked once.
+
+    Parameters
+    ----------
+    maps : sequence of array, each of shape spatial
+    field : ndarray of bool, optional
+
+    Returns
+    -------
+    ndarray, shape (maps, maps)
+        1 on the diagonal; NaN beside a map that is constant in the field.
+    """
+    rows = [_checked(values, maps[0], field) for values in maps]
+    ranks = np.array([stats.rankdata(values[inside]) for values, _, inside in rows])
+    ranks -= ranks.mean(axis=1, keepdims=True)
+    size = np.sqrt(np.square(ranks).sum(axis=1))
+    size[size == 0] = np.nan
+    matrix: Floats = (ranks @ ranks.T) / np.outer(size, size)
+    np.fill_diagonal(matrix, 1.0)
+    return matrix
+
+
+def _checked(
+    one: npt.ArrayLike, other: npt.ArrayLike, field: BoolArray | None
+) -> tuple[Floats, Floats, BoolArray]:
+    a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
+    inside = np.ones(a.shape, bool) if field is None else np.asarray(field, bool)
+    if not a.shape == b.shape == inside.shape:
+        raise AuditError(
+            f"maps of shape {a.shape} and {b.shape} cannot be compared in a field of shape {inside.shape}",
+            "give two maps of one image",
+        )
+    if not inside.any():
+        raise AuditError("maps cannot be compared in an empty field", "give the brain or the field of view")
+    return a, b, inside
