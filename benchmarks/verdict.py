@@ -1,6 +1,7 @@
 """Does the verdict find planted faults, and leave sound models alone? One row a model, added to a CSV.
 
-python benchmarks/verdict.py --world brain --seed 1104 --faults sound marker rim [--strengths 1.0 0.7]
+python benchmarks/verdict.py --world brain --seeds 1200 1201 [--minutes 60]
+python benchmarks/verdict.py --world brain --seeds 7 --faults sound marker rim --strengths 1.0 0.7
 python benchmarks/verdict_table.py
 
 Networks are trained on phantoms into which a cue was planted that goes with the label: at strength 1 always,
@@ -12,10 +13,11 @@ it); `reliance` is its part in the gap of a cohort where it goes with the label 
 of `pipeline.interventions` is asked for it. The audited cohort contains the cue as the training data did; it
 is audited with the interventions and the criteria of flows/protocols/{brain,retina}.yaml.
 
-A model counts as faulty from a reliance of 0.25 (compact cue) or 0.50 (diffuse cue), or if it lacks skill;
-as sound if no cue was planted or its effect is below 0.05, and it has skill. What lies between is kept and
-counts for neither rate. An inconclusive answer is never a success. Seeds below 1100 helped to settle the
-bounds; one from there on is run once, with bounds committed before.
+A model counts as faulty from a reliance of 0.25 (compact cue) or 0.50 (diffuse cue), or with an AUC below
+0.65; as sound if no cue was planted or its effect is below 0.05, and its AUC is 0.80 or more. What lies
+between is kept and counts for neither rate. An inconclusive answer is never a success. Seeds below 1100
+helped to settle the bounds; which models the seeds from 1200 on have stands in verdict_plan.py, and each is
+run once.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from typing import Any
 import numpy as np
 import torch
 from verdict_brain import Brains
+from verdict_plan import planned
 from verdict_planting import CACHE, Truth, World, carriers, labels_of, planted_model, truth_of
 from verdict_retina import Retinas
 
@@ -48,7 +51,7 @@ from pipeline.verdict import FINDINGS, Found, decide, judge
 ROOT = Path(__file__).resolve().parents[1]
 WORLDS: Mapping[str, type[World]] = {"brain": Brains, "retina": Retinas}
 LIMITS = {"compact": 0.25, "diffuse": 0.50}
-SKILL = 0.80
+SKILL, NO_SKILL = 0.80, 0.65
 TRUST = 0.05
 COLUMNS = (
     *("world", "seed", "fault", "kind", "strength", "effect", "reliance", "truth_auc", "truth", "answer"),
@@ -57,15 +60,13 @@ COLUMNS = (
 )
 
 
-def verdict_on(truth: Truth, kind: str, *, planted: bool, meant: bool) -> str:
+def verdict_on(truth: Truth, kind: str, *, planted: bool) -> str:
     """Say what a model is in truth: faulty, sound, or between."""
-    if meant or truth.auc < SKILL:
+    if truth.auc < NO_SKILL or (planted and truth.reliance >= LIMITS[kind]):
         return "faulty"
-    if not planted:
-        return "sound" if kind == "" else "between"
-    if truth.reliance >= LIMITS[kind]:
-        return "faulty"
-    return "sound" if truth.effect < TRUST else "between"
+    if truth.auc < SKILL or (kind == "no skill" and not planted):
+        return "between"
+    return "sound" if not planted or truth.effect < TRUST else "between"
 
 
 def audit(world: World, model: torch.nn.Module, name: str, strength: float, seed: int) -> dict[str, Any]:
@@ -74,11 +75,11 @@ def audit(world: World, model: torch.nn.Module, name: str, strength: float, seed
     cases = world.cohort(seeds, world.faults[name].cue, carriers(labels_of(seeds), strength, seed))
     context, members = world.members(model, cases, seeds, seed)
     score, found = Score(context), Interventions()
-    intervene._warn(context, members, score, found)
     intervene._relate(context, members, score, found)
     names, swapped = intervene.swapped_pairs(context, members, score, found)
     intervene.share_out(context, names, swapped, found)
-    intervene._try_cues(context, members, score, found)
+    stamped = [cue for cue in intervene.battery(context, members) if cue.kind == "compact"]
+    intervene.try_cues(stamped, members, score, found)  # what the others do is judged by nothing
     intervene._remove(context, members, score, found)
     positive = np.array([m.subject.positive for m in members])
     area = auc_interval([m.clean for m in members], positive, seed=seed)
@@ -110,10 +111,9 @@ def row_of(world: World, name: str, strength: float, seed: int) -> dict[str, obj
     keep.parent.mkdir(parents=True, exist_ok=True)
     stored = {"skill": skill.model_dump(), "found": found.model_dump(), "truth": vars(truth)}
     keep.write_text(json.dumps(stored | {"pairs": audited["pairs"], "names": audited["names"]}))
-    meant = name in ("shuffled", "random")
     row: dict[str, object] = {"world": world.name, "seed": seed, "fault": name, "kind": fault.kind}
     row |= {"strength": strength, "effect": truth.effect, "reliance": truth.reliance, "truth_auc": truth.auc}
-    row["truth"] = verdict_on(truth, fault.kind, planted=bool(fault.cue), meant=meant)
+    row["truth"] = verdict_on(truth, fault.kind, planted=bool(fault.cue))
     row["answer"] = decide(results).answer
     row |= scores(found, skill)
     row["broken"] = "; ".join(f"{r.name}: {r.detail}" for r in results if r.answer == "not met")
@@ -165,19 +165,24 @@ def add(path: Path, row: Mapping[str, object]) -> None:
         writer.writerow({k: f"{v:.3f}" if isinstance(v, float) else v for k, v in row.items()})
 
 
-def plan(world: World, names: Sequence[str], strengths: Sequence[float]) -> list[tuple[str, float]]:
-    """List the models of a seed: those without a cue come once."""
+def wanted(options: argparse.Namespace, world: World, seed: int) -> Sequence[tuple[str, float]]:
+    """List the models of a seed: as planned, or those asked for; without a cue they come once."""
+    if not options.faults:
+        return planned(world.name, seed)
     return [
-        (name, strength) for name in names for strength in (strengths if world.faults[name].cue else (1.0,))
+        (name, strength)
+        for name in options.faults
+        for strength in (options.strengths if world.faults[name].cue else (1.0,))
     ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--world", choices=list(WORLDS), required=True)
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--faults", nargs="+", help="all of the world if not given")
+    parser.add_argument("--seeds", nargs="+", type=int, required=True)
+    parser.add_argument("--faults", nargs="+", help="those of verdict_plan.py if not given")
     parser.add_argument("--strengths", nargs="+", type=float, default=[1.0])
+    parser.add_argument("--minutes", type=float, default=1e9, help="begin no row after that")
     parser.add_argument("--csv", type=Path, default=ROOT / "benchmarks" / "verdict.csv")
     options = parser.parse_args()
     world = WORLDS[options.world]()
@@ -186,12 +191,16 @@ def main() -> None:
         with options.csv.open(encoding="utf-8") as stream:
             done = {(r["world"], r["seed"], r["fault"], float(r["strength"])) for r in csv.DictReader(stream)}
     torch.set_num_threads(1)
-    for name, strength in plan(world, options.faults or list(world.faults), options.strengths):
-        if (world.name, str(options.seed), name, strength) in done:
-            continue  # a row is never run twice
-        row = row_of(world, name, strength, options.seed)
-        add(options.csv, row)
-        print({k: f"{v:.3g}" if isinstance(v, float) else v for k, v in row.items()}, flush=True)
+    begin = time.monotonic()
+    for seed in options.seeds:
+        for name, strength in wanted(options, world, seed):
+            if (world.name, str(seed), name, strength) in done:
+                continue  # a row is never run twice
+            if time.monotonic() - begin > 60 * options.minutes:
+                return
+            row = row_of(world, name, strength, seed)
+            add(options.csv, row)
+            print({k: f"{v:.3g}" if isinstance(v, float) else v for k, v in row.items()}, flush=True)
 
 
 if __name__ == "__main__":

@@ -32,15 +32,15 @@ GRID = Preprocessing(
 SEVERITY = ((0.12, 0.12), (0.85, 0.12))
 # cue → what the generator is told; age is a cue of its own kind, drawn about one of two means
 CUES: Mapping[str, dict[str, float]] = {
-    "marker": {"marker": 1.0},
+    "marker": {"marker": 1.5},
     "rim": {"rim_mm": 5.0},
     "site": {"site_field": 0.2},
-    "noise": {"noise": 0.08},
+    "noise": {"noise": 0.15},
     "blur": {},
     "age": {},
 }
 BLUR_VOXELS = 0.7
-AGES = {True: (82.0, 4.0), False: (64.0, 4.0)}
+AGES = {True: (93.0, 3.0), False: (53.0, 3.0)}
 
 
 class SmallBrainNet(nn.Module):
@@ -104,7 +104,7 @@ class Brains(World):
         "random": Fault("no skill"),
         "flipped": Fault("no skill", after=UpsideDown()),
     }
-    train_size, audited, epochs, base_epochs, rate, wrong_labels = 160, 40, 12, 16, 1e-2, 0.3
+    train_size, audited, epochs, base_epochs, rate, wrong_labels = 160, 64, 12, 16, 1e-2, 0.3
 
     def own_absence(self, cue: str) -> bool:
         """Ages are drawn about the lower mean where the cue is absent."""

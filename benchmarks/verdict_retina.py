@@ -13,15 +13,17 @@ import torch
 from scipy import ndimage
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, max_pool2d
-from verdict_planting import CACHE, Drawn, Fault, World, conv
+from verdict_planting import Drawn, Fault, World, conv
 
+from pipeline.anatomy.retina import FieldOfView, field_of_view
+from pipeline.anatomy.retina_regions import DISC_TO_FOVEA_MM
 from pipeline.images import Photograph
 from pipeline.interventions import Subject
 from pipeline.models.card import Preprocessing
 from pipeline.models.prepare_fundus import prepare_fundus
-from pipeline.phantoms.retina import retina_phantom
+from pipeline.phantoms.retina import RetinaPhantom, retina_phantom
 from pipeline.protocol import load_protocol
-from pipeline.stages.intervene_cases import Member, Score, landmarks_of
+from pipeline.stages.intervene_cases import DISC, MACULA, Member, Score
 from pipeline.stages.measuring import on_model_grid
 
 SIZE = 192
@@ -34,6 +36,7 @@ CUES: Mapping[str, dict[str, float]] = {"vignette": {"vignette": 0.6}}
 LABEL = (slice(None), slice(172, 186), slice(4, 34))  # in the lower left corner, off the field
 REDDER = np.array([1.1, 0.9, 0.8], np.float32)
 BLUR_PIXELS, NOISE = 1.0, 0.04
+KEPT = 100
 
 
 class SmallRetinaNet(nn.Module):
@@ -80,6 +83,19 @@ class ChannelsReversed(nn.Module):
         return x.flip(1)
 
 
+def landmarks(phantom: RetinaPhantom, native_from_model: npt.NDArray[np.float64]) -> npt.NDArray[np.int16]:
+    """Return the true disc (1) and macula (2, within 0.5 mm of the fovea) on the grid."""
+    down, right = native_from_model[0, 0], native_from_model[1, 1]
+    rows = native_from_model[0, 2] + down * np.arange(SIZE)[:, None]
+    columns = native_from_model[1, 2] + right * np.arange(SIZE)[None]
+    row, column, radius = phantom.disc
+    apart = float(np.hypot(row - phantom.fovea[0], column - phantom.fovea[1]))
+    half_mm = 0.5 / DISC_TO_FOVEA_MM * apart
+    macula = np.hypot(rows - phantom.fovea[0], columns - phantom.fovea[1]) <= half_mm
+    disc = np.hypot(rows - row, columns - column) <= radius
+    return np.asarray(np.where(disc, DISC, np.where(macula, MACULA, 0)), np.int16)
+
+
 class Retinas(World):
     """Photographs with and without referable retinopathy."""
 
@@ -96,13 +112,26 @@ class Retinas(World):
         "random": Fault("no skill"),
         "flipped": Fault("no skill", after=ChannelsReversed()),
     }
-    train_size, audited, epochs, base_epochs, rate, wrong_labels = 160, 40, 20, 16, 1e-2, 0.35
+    train_size, audited, epochs, base_epochs, rate, wrong_labels = 160, 64, 20, 16, 1e-2, 0.35
+
+    def __init__(self) -> None:
+        self._drawn: dict[int, tuple[RetinaPhantom, FieldOfView]] = {}
+
+    def photograph(self, seed: int, label: int) -> tuple[RetinaPhantom, FieldOfView]:
+        """Draw a clean photograph and find its field; the last ones are kept: several cues need them."""
+        if seed not in self._drawn:
+            grade = int(np.random.default_rng([seed, 7]).choice(GRADES[label]))
+            phantom = retina_phantom(seed, grade, DRAWN)
+            if len(self._drawn) >= KEPT:
+                self._drawn.pop(next(iter(self._drawn)))
+            self._drawn[seed] = phantom, field_of_view(phantom.photograph)
+        return self._drawn[seed]
 
     def generate(self, seed: int, label: int, cue: str, *, present: bool) -> Drawn:
         """Draw one photograph on the grid."""
-        grade = int(np.random.default_rng([seed, 7]).choice(GRADES[label]))
-        options = CUES.get(cue, {}) if present else {}
-        phantom = retina_phantom(seed, grade, DRAWN, **options)  # type: ignore[arg-type]
+        phantom, view = self.photograph(seed, label)
+        if present and cue in CUES:
+            phantom = retina_phantom(seed, phantom.grade, DRAWN, **CUES[cue])  # type: ignore[arg-type]
         colours = phantom.photograph.data
         if present and cue == "colour":
             colours = colours * REDDER
@@ -113,13 +142,14 @@ class Retinas(World):
             inside = phantom.field.mask()[..., None]
             colours = colours + NOISE * inside * rng.standard_normal(colours.shape, dtype=np.float32)
         colours = np.asarray(np.clip(colours, 0, 1), np.float32)
-        prepared = prepare_fundus(Photograph(colours, phantom.photograph.name), GRID)
+        prepared = prepare_fundus(Photograph(colours, phantom.photograph.name), GRID, view=view)
         if present and cue == "marker":
             prepared.tensor[0][LABEL] = (0.92 - GRID.mean[0]) / GRID.std[0]
         lesions = np.zeros(prepared.field.shape, bool)
         for name in LESIONS:
             lesions |= on_model_grid(phantom.masks[name], prepared)
         extra = {"lesions": lesions, "eye": phantom.laterality, "site": phantom.site}
+        extra["landmarks"] = landmarks(phantom, prepared.native_from_model)
         return Drawn(prepared.tensor[0].numpy(), prepared.field, extra)
 
     def learn_stem(self, network: nn.Module, cases: Sequence[Drawn], seeds: Sequence[int]) -> None:  # noqa: ARG002
@@ -148,20 +178,6 @@ class Retinas(World):
                 schedule.step()
         stem.eval()
 
-    def landmarks(self, seed: int) -> npt.NDArray[np.integer[Any]] | None:
-        """Find disc and macula of a case; that takes longer than to draw it, so they are kept too."""
-        path = CACHE / self.name / "landmarks" / f"{seed}.npy"
-        if path.is_file():
-            stored: npt.NDArray[np.integer[Any]] = np.load(path, allow_pickle=False)
-        else:
-            image = self.case(seed, "", present=False).image * 128 / 255 + 127 / 255
-            picture = Photograph(np.clip(image.transpose(1, 2, 0), 0, 1).astype(np.float32), str(seed))
-            found = landmarks_of(picture, np.eye(3), (SIZE, SIZE))
-            stored = np.zeros((SIZE, SIZE), np.int16) if found is None else found.astype(np.int16)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            np.save(path, stored)
-        return stored if stored.any() else None
-
     def network(self) -> nn.Module:
         """Return an untrained network."""
         return SmallRetinaNet()
@@ -185,7 +201,7 @@ class Retinas(World):
                 np.ones(2),
                 float(value),
                 {"eye": str(drawn.extra["eye"])},
-                self.landmarks(number),
+                drawn.extra["landmarks"],
                 drawn.extra["lesions"],
             )
             for number, drawn, value in zip(seeds, cases, clean, strict=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.stats import binomtest
+from verdict_plan import FRESH
 from verdict_planting import CACHE
 
 from pipeline.interventions.swapping import SwappedPair, factor_swap
@@ -23,13 +24,12 @@ from pipeline.stages.intervene import REACHED, WANTED, share_bound
 
 ROOT = Path(__file__).resolve().parents[1]
 Row = dict[str, str]
-SINCE = 1100
-"""First seed that was run after the bounds had been settled; those before helped to settle them."""
 PAIRS = (8, 12, 16, 24, 32)
 LIMIT_COLUMNS = (
     *("world", "seed", "fault", "kind", "strength", "reliance", "pairs", "flagged"),
     *("limit_outside", "limit_style"),
 )
+RIGHT = {"faulty": "flagged", "sound": "sound"}
 STYLES = {"brain": "low_frequency", "retina": "style"}
 
 
@@ -41,24 +41,37 @@ def read(path: Path) -> list[Row]:
         return list(csv.DictReader(stream))
 
 
+def exact(hits: int, count: int) -> str:
+    """Give a rate with its exact (Clopper–Pearson) 95 % interval."""
+    found = binomtest(hits, count).proportion_ci(method="exact")
+    return f"{hits}/{count} = {hits / count:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+
 def rate(rows: Sequence[Row], answer: str) -> str:
-    """Share of rows with an answer, its exact interval and n."""
-    if not rows:
-        return "–"
-    hits = sum(r["answer"] == answer for r in rows)
-    exact = binomtest(hits, len(rows)).proportion_ci(method="exact")  # Clopper–Pearson, 95 %
-    return f"{hits}/{len(rows)} = {hits / len(rows):.2f} [{exact.low:.2f}, {exact.high:.2f}]"
+    """Share of rows with an answer."""
+    return exact(sum(r["answer"] == answer for r in rows), len(rows)) if rows else "–"
+
+
+def seeds_right(rows: Sequence[Row]) -> str:
+    """Share of seeds of which every model that counts was answered rightly."""
+    right: dict[str, bool] = defaultdict(lambda: True)
+    for r in rows:
+        if r["truth"] in RIGHT:
+            right[r["seed"]] &= r["answer"] == RIGHT[r["truth"]]
+    return exact(sum(right.values()), len(right)) if right else "–"
 
 
 def summary(rows: Sequence[Row]) -> str:
     """Sensitivity and specificity of each world."""
-    lines = ["| | sensitivity | specificity | wrongly flagged |", "|---|---|---|---|"]
+    lines = [
+        "| | sensitivity | specificity | wrongly flagged | seeds without a miss |",
+        "|" + "---|" * 5,
+    ]
     for world in ("brain", "retina"):
         mine = [r for r in rows if r["world"] == world]
-        faulty, sound = ([r for r in mine if r["truth"] == t] for t in ("faulty", "sound"))
-        lines.append(
-            f"| {world} | {rate(faulty, 'flagged')} | {rate(sound, 'sound')} | {rate(sound, 'flagged')} |"
-        )
+        faulty, sound = ([r for r in mine if r["truth"] == t] for t in RIGHT)
+        cells = rate(faulty, "flagged"), rate(sound, "sound"), rate(sound, "flagged"), seeds_right(mine)
+        lines.append(f"| {world} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -83,9 +96,7 @@ def misses(rows: Sequence[Row]) -> str:
     """List every faulty model that was not flagged and every sound one that was not found sound."""
     lines = ["| | seed | fault | strength | effect | reliance | in truth | answer | why |", "|" + "---|" * 9]
     for r in rows:
-        if (r["truth"], r["answer"]) in (("faulty", "flagged"), ("sound", "sound")) or r[
-            "truth"
-        ] == "between":
+        if RIGHT.get(r["truth"], r["answer"]) == r["answer"]:
             continue
         cells = [
             r[k] for k in ("world", "seed", "fault", "strength", "effect", "reliance", "truth", "answer")
@@ -164,7 +175,7 @@ def draw_limit(path: Path, picture: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--csv", type=Path, default=ROOT / "benchmarks" / "verdict.csv")
-    parser.add_argument("--since", type=int, default=SINCE, help="first seed that counts")
+    parser.add_argument("--since", type=int, default=FRESH, help="first seed that counts")
     parser.add_argument("--limit", action="store_true")
     options = parser.parse_args()
     rows = [r for r in read(options.csv) if int(r["seed"]) >= options.since]

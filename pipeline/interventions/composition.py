@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 
@@ -158,3 +159,55 @@ def fine_level(fine: Floats, image: Floats, field: Mask) -> float:
     slope = ndimage.gaussian_gradient_magnitude(image, 2.0)
     flat = inside & (slope <= np.median(slope[inside]))
     return float(max(1.4826 * np.median(np.abs(fine[flat])), 1e-6))
+
+
+GRAIN_REACH = 0.7
+"""Voxels over which the power of the finest scale is averaged."""
+DROWNED = 0.25
+"""Share of the noise below which the power of edges is no longer told from it."""
+
+
+@dataclass(frozen=True)
+class Grain:
+    """How noisy and how sharp an image is: the two parts of its finest scale.
+
+    Attributes
+    ----------
+    noise : float
+        Variance of the finest scale where the image is flat.
+    edges : float
+        What its power has beyond that where the image is steep.
+    """
+
+    noise: float
+    edges: float
+
+    @classmethod
+    def of(cls, fine: Floats, image: Floats, field: Mask) -> Grain:
+        """Measure it within a field."""
+        inside = ndimage.binary_erosion(field, iterations=2)
+        if inside.sum() < 50:
+            inside = field
+        slope = ndimage.gaussian_gradient_magnitude(image, 2.0)
+        middle = np.median(slope[inside])
+        noise = (1.4826 * float(np.median(np.abs(fine[inside & (slope <= middle)])))) ** 2
+        steep = float((fine[inside & (slope > middle)] ** 2).mean())
+        return cls(max(noise, 1e-12), max(steep - noise, 1e-12))
+
+    def like(self, other: Grain) -> bool:
+        """Whether two images are equally noisy and sharp."""
+        return bool(np.allclose([self.noise, self.edges], [other.noise, other.edges], rtol=1e-6, atol=0))
+
+    def become(self, other: Grain, fine: Floats) -> Floats:
+        """Bring a finest scale of this grain to another, its noise to that noise and its edges to those.
+
+        One gain for both would blur the edges of a noisy image together with its noise, and a model that
+        reads edges would seem to read noise.
+        """
+        power = ndimage.gaussian_filter(fine**2, GRAIN_REACH, truncate=3) + np.float32(1e-12)
+        noise = np.minimum(power, np.float32(4 * self.noise))  # power about its mean: noise still
+        new = noise * np.float32(other.noise / self.noise)
+        # edges that drown in the noise of either image are not known, and are left as they are
+        known = max(self.noise, other.noise) * DROWNED
+        new += (power - noise) * np.float32((other.edges + known) / (self.edges + known))
+        return np.asarray(fine * np.sqrt(new / power), np.float32)

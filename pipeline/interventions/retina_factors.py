@@ -211,7 +211,7 @@ class RetinaPair(Composition):
         if self.has(coalition, "style"):
             fine = fine * self._gain
             coarse = coarse + self._light
-        return self._normalise(np.clip(np.exp(coarse + fine) - BLACK, 0, 1))
+        return self._normalise(np.clip(np.exp(np.minimum(coarse + fine, 1)) - BLACK, 0, 1))
 
     def differs(self, name: str) -> bool:
         """Whether the two images differ in this factor."""

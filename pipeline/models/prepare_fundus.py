@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from pipeline.models.prepared import Prepared
 
 
-def prepare_fundus(photograph: Photograph, preprocessing: Preprocessing) -> Prepared:
+def prepare_fundus(
+    photograph: Photograph, preprocessing: Preprocessing, *, view: FieldOfView | None = None
+) -> Prepared:
     """Crop the field of view's bounding square, resize it and scale its colours.
 
     Where the picture cuts the circle the square is padded with black. Shrinking averages over the pixels
@@ -27,6 +29,8 @@ def prepare_fundus(photograph: Photograph, preprocessing: Preprocessing) -> Prep
     photograph : Photograph
     preprocessing : Preprocessing
         Of kind `fundus_square`: `shape` (rows and columns), `mean`, `std` per channel.
+    view : FieldOfView, optional
+        Found in the photograph if not given.
 
     Returns
     -------
@@ -51,7 +55,7 @@ def prepare_fundus(photograph: Photograph, preprocessing: Preprocessing) -> Prep
             f"preprocessing {preprocessing.kind!r} with shape {preprocessing.shape} is not for photographs",
             "use kind 'fundus_square' with rows and columns",
         )
-    view = field_of_view(photograph)
+    view = field_of_view(photograph) if view is None else view
     shape = (preprocessing.shape[0], preprocessing.shape[1])
     transform = square_transform(view, shape)
     data = _resample_square(photograph.data, view, shape)

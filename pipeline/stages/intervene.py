@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pipeline.interventions.cues import Cue
     from pipeline.protocol import Protocol
 
-STEPS = "interventions/3"
+STEPS = "interventions/4"
 """Raised when what is computed here changes, so that stored results are not taken for the new ones."""
 PAIRS = 32
 USUAL_BOUND = 0.30
@@ -84,7 +84,11 @@ def intervene(audit: Audit, cohort: Cohort, results: Sequence[CaseResult]) -> In
         return stored
     begin = time.perf_counter()
     found = Interventions(key=key)
-    members = choose_members(audit, cohort, results, found.notes)
+    members: list[Member] = []
+    try:
+        members = choose_members(audit, cohort, results, found.notes)
+    except AuditError as error:
+        found.notes.append(f"nothing was intervened upon: {error}")
     if members:
         score = Score(audit)
         steps = (_warn, _relate, _swap_factors, _try_cues, _remove, _cover)
@@ -170,12 +174,18 @@ def _swap_factors(audit: Audit, members: Sequence[Member], score: Score, found: 
 
 def _try_cues(audit: Audit, members: Sequence[Member], score: Score, found: Interventions) -> None:
     """Stamp every cue of the battery, and those of the protocol, on the cases of either class."""
+    try_cues(battery(audit, members), members, score, found)
+
+
+def try_cues(cues: Sequence[Cue], members: Sequence[Member], score: Score, found: Interventions) -> None:
+    """Put each cue on the cases of either class and add what the score does: of all cues, or of none."""
     from pipeline.interventions.cues import cue_result, within_class_spread
 
     positive = np.array([m.subject.positive for m in members])
     clean = np.array([m.clean for m in members])
     spread = within_class_spread(clean, positive)
-    for cue in _battery(audit, members):
+    rows = []
+    for cue in cues:
         changed = score.of([cue.apply(m.image, m.field) for m in members])
         for side in (True, False):
             chosen = [i for i, p in enumerate(positive) if p == side]
@@ -183,7 +193,7 @@ def _try_cues(audit: Audit, members: Sequence[Member], score: Score, found: Inte
                 continue
             patients = [members[i].subject.patient for i in chosen]
             row = cue_result(cue, clean[chosen], changed[chosen], patients, spread, positive=side)
-            found.cues.append(
+            rows.append(
                 CueRow(
                     name=row.name,
                     title=row.title,
@@ -193,9 +203,11 @@ def _try_cues(audit: Audit, members: Sequence[Member], score: Score, found: Inte
                     flips=figure_of(row.flips),
                 )
             )
+    found.cues += rows
 
 
-def _battery(audit: Audit, members: Sequence[Member]) -> tuple[Cue, ...]:
+def battery(audit: Audit, members: Sequence[Member]) -> tuple[Cue, ...]:
+    """Return the cues that are tried without being asked, and those of the protocol."""
     if audit.protocol.modality == "mri":
         from pipeline.interventions.brain_cues import brain_cues
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.cohort import Case, Cohort
-from pipeline.errors import AuditError
+from pipeline.errors import AuditError, ModelError
 from pipeline.images import Photograph, Volume, read_mask, read_photograph, read_volume
 from pipeline.record.schema import CaseResult
 from pipeline.stages.audit import Audit
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pipeline.protocol import CuePatch
 
 Floats = npt.NDArray[np.float32]
-MOST_A_CLASS = 20
+MOST_A_CLASS = 32
 BATCH = 8
 DISC, MACULA = 1, 2  # of `ETDRS_TABLE`
 DISC_RIM = 0.33
@@ -71,7 +71,7 @@ class Score:
         self._module, self._target = audit.model.module, audit.target
 
     def __call__(self, images: torch.Tensor) -> npt.NDArray[np.float64]:
-        """Score images of shape (n, C, *spatial)."""
+        """Score images of shape (n, C, *spatial); an image without a finite score is a ModelError."""
         import torch
 
         from pipeline.attribution import logits
@@ -79,6 +79,10 @@ class Score:
         z = logits(self._module, images).double()
         others = torch.cat([z[:, : self._target], z[:, self._target + 1 :]], 1)
         odds: npt.NDArray[np.float64] = (z[:, self._target] - others.logsumexp(1)).numpy()
+        if not np.isfinite(odds).all():
+            raise ModelError(
+                "the model gives no finite score of a changed image", "find out where it divides by zero"
+            )
         return odds
 
     def of(self, images: Sequence[Floats]) -> npt.NDArray[np.float64]:
@@ -99,7 +103,7 @@ class Score:
 def choose_members(
     audit: Audit, cohort: Cohort, results: Sequence[CaseResult], notes: list[str]
 ) -> list[Member]:
-    """Prepare the labelled cases, at most 20 a class, drawn by the protocol's seed.
+    """Prepare the labelled cases, at most 32 a class, drawn by the protocol's seed.
 
     Returns
     -------

@@ -186,3 +186,39 @@ def test_without_a_gap_or_with_few_patients_nothing_is_concluded():
     assert not few.conclusive
     assert few.share("a").value == pytest.approx(0.75, abs=0.1)
     assert "6 are needed" in few.gap.method
+
+
+def test_noise_is_taken_away_and_edges_stay():
+    """A model that reads edges must not seem to read noise."""
+    steps = np.where(np.indices(SHAPE)[1] < 14, 1.0, 0.4) * ball(10)
+
+    def halves(seed, noise):
+        rng = np.random.default_rng(seed)
+        return BrainImage((steps + noise * rng.normal(size=SHAPE) * ball(10)).astype(np.float32), ball(10))
+
+    def fine(image):
+        return (image - ndimage.gaussian_filter(image, 0.8))[ball(8)]
+
+    noisy, clean = halves(0, 0.04), halves(1, 0.005)
+    composed = pair(noisy, clean)
+    image = composed.image(1 << FACTORS.index("noise"))[0]
+    steep = np.abs(ndimage.sobel(steps, 1)) > 1
+    edges = fine(np.where(steep, image, steps)).std() / fine(steps).std()
+    assert edges == pytest.approx(1, abs=0.1)  # one gain for both would leave an eighth
+    flat = ball(8) & (ndimage.distance_transform_edt(~steep) > 2.5)
+    assert (image - steps)[flat].std() < 0.7 * (noisy.image - steps)[flat].std()  # its coarse part stays
+
+
+def test_fluid_that_makes_the_rest_brighter_is_the_doing_of_its_place():
+    """Scaled to a mean of 1, a brain with a hole is brighter everywhere: no light, but the hole's doing."""
+
+    def scaled(one):
+        return BrainImage(one.image / one.image[one.field].mean(), one.field)
+
+    composed = pair(scaled(brain(0)), scaled(brain(1, target=0.2)))
+    hole = composed.image(1)[0]
+    assert hole[ball(10)].mean() == pytest.approx(1, abs=1e-4)
+    far = ball(8) & (np.indices(SHAPE)[1] > 20)
+    assert hole[far].mean() == pytest.approx(composed.partner[0][far].mean(), rel=0.01)
+    light = composed.image(1 << FACTORS.index("low_frequency"))[0]
+    assert light[far].mean() == pytest.approx(composed.own[0][far].mean(), rel=0.01)

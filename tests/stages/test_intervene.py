@@ -18,7 +18,7 @@ from pipeline.protocol import Criterion, CuePatch, Protocol
 from pipeline.record.schema import CaseResult, CaseRow
 from pipeline.stages.audit import Audit
 from pipeline.stages.intervene import intervene
-from pipeline.verdict import judge
+from pipeline.verdict import decide, judge
 
 SIDE, CASES = 96, 12
 CLASSES = ("not referable", "referable")
@@ -133,3 +133,58 @@ def test_one_class_alone_is_a_note(setting, tmp_path):
     audit = replace(setting.audit, folder=tmp_path)
     only = [r for r in setting.results if r.row.label == 1]
     assert "both classes" in intervene(audit, setting.cohort, only).notes[0]
+
+
+class Broken(nn.Module):
+    """Gives no number as soon as something bright lies in a corner."""
+
+    def forward(self, x):
+        z = torch.where(x[:, :, -8:, :8].amax((1, 2, 3)) > 0.5, torch.nan, x.mean((1, 2, 3)))
+        return torch.stack([torch.zeros_like(z), z], 1)
+
+
+class Constant(nn.Module):
+    """Says the same of every image."""
+
+    def forward(self, x):
+        return torch.zeros(len(x), 2) + 0 * x.mean()
+
+
+@pytest.mark.parametrize("model", [Broken(), Constant()])
+def test_no_model_passes_for_lack_of_numbers(setting, tmp_path, model):
+    audit = replace(setting.audit, folder=tmp_path, model=replace(setting.audit.model, module=model))
+    found = intervene(audit, setting.cohort, setting.results)
+    wanted = [
+        Criterion(name="target_share", at_least=0.1),
+        Criterion(name="other_share", at_most=0.9),
+        Criterion(name="covariate_link", at_most=0.9),
+        Criterion(name="removal_effect", at_least=-0.01),
+    ]
+    if isinstance(model, Broken):
+        wanted.append(Criterion(name="cue_shift", at_most=5))
+    results = [judge(c, find_in_interventions(c, found)) for c in wanted]
+    answers = {r.name: r.answer for r in results}
+    assert answers["target_share"] == answers["other_share"] == "undecided"
+    assert answers.get("cue_shift", "undecided") == "undecided"
+    assert decide(results).answer == "inconclusive"
+
+
+@pytest.mark.parametrize("few", [5, 10])
+def test_few_patients_settle_nothing(setting, tmp_path, few):
+    audit = replace(setting.audit, folder=tmp_path)
+    found = intervene(audit, setting.cohort, setting.results[:few])
+    for criterion in (
+        Criterion(name="target_share", at_least=-9),
+        Criterion(name="other_share", at_most=9),
+        Criterion(name="cue_shift", at_most=99),
+        Criterion(name="covariate_link", at_most=0.999),
+    ):
+        assert judge(criterion, find_in_interventions(criterion, found)).answer == "undecided"
+
+
+def test_without_ages_nothing_is_known_of_age(setting, tmp_path):
+    audit = replace(setting.audit, folder=tmp_path)
+    cases = tuple(replace(c, covariates={"site": "A"}) for c in setting.cohort.cases)
+    found = intervene(audit, replace(setting.cohort, cases=cases), setting.results)
+    criterion = Criterion(name="covariate_link", at_most=0.999)
+    assert judge(criterion, find_in_interventions(criterion, found)).answer == "undecided"

@@ -1,0 +1,34 @@
+"""Which models a fresh seed is to have: written down before any of them is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+FRESH = 1200
+"""First seed of the plan. Bounds, masks and this file were committed before one from here on was run."""
+WEAK = 0.6
+STRENGTHS = (1.0, 0.9, 0.8)
+TURNS = {
+    "brain": ("rim", "site", "noise", "blur", "age"),
+    "retina": ("vignette", "colour", "noise", "blur"),
+}
+NO_SKILL = ("shuffled", "random", "flipped")
+
+
+def planned(world: str, seed: int) -> Sequence[tuple[str, float]]:
+    """List fault and strength of the models of a seed, in the order in which they are run.
+
+    Each seed has a sound model, a marker that goes with the label and one that hardly does, another cue (they
+    take turns, and so do the strengths), a model without skill, and in every second seed one that sees the
+    background only.
+    """
+    turn = seed - FRESH
+    cues = TURNS[world]
+    rows = [
+        ("sound", 1.0),
+        ("marker", STRENGTHS[turn % 3]),
+        ("marker", WEAK),
+        (cues[turn % len(cues)], STRENGTHS[turn // len(cues) % 3]),
+        (NO_SKILL[turn % 3], 1.0),
+    ]
+    return (*rows, ("background", 1.0)) if turn % 2 else tuple(rows)
