@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -101,7 +102,9 @@ class World(ABC):
                 return Drawn(stored["image"].astype(np.float32), stored["field"], extra)
         drawn = self.generate(seed, seed % 2, cue, present=present)
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, image=drawn.image.astype(np.float16), field=drawn.field, **drawn.extra)
+        part = path.with_suffix(f".{os.getpid()}.npz")  # another process may want the same case
+        np.savez(part, image=drawn.image.astype(np.float16), field=drawn.field, **drawn.extra)
+        part.replace(path)
         # the cached and the fresh one are the same, rounding included
         return Drawn(drawn.image.astype(np.float16).astype(np.float32), drawn.field, drawn.extra)
 
