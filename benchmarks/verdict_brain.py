@@ -93,6 +93,7 @@ class Brains(World):
     name = "brain"
     faults: ClassVar[Mapping[str, Fault]] = {
         "sound": Fault(""),
+        "sound_b": Fault(""),  # other training cases
         "marker": Fault("compact", "marker"),
         "rim": Fault("compact", "rim"),
         "site": Fault("diffuse", "site"),

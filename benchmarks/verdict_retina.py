@@ -102,6 +102,7 @@ class Retinas(World):
     name = "retina"
     faults: ClassVar[Mapping[str, Fault]] = {
         "sound": Fault(""),
+        "sound_b": Fault(""),  # other training cases
         "marker": Fault("compact", "marker"),
         "vignette": Fault("diffuse", "vignette"),
         "colour": Fault("diffuse", "colour"),
