@@ -19,9 +19,9 @@ NO_SKILL = ("shuffled", "random", "flipped")
 def planned(world: str, seed: int) -> Sequence[tuple[str, float]]:
     """List fault and strength of the models of a seed, in the order in which they are run.
 
-    Each seed has two sound models, trained on different cases, a marker that goes with the label and one that hardly does, another cue (they
-    take turns, and so do the strengths), a model without skill, and in every second seed one that sees the
-    background only.
+    Each seed has two sound models, trained on different cases, a marker that goes with the label and one that
+    hardly does, another cue (they take turns, and so do the strengths), a model without skill, and in every
+    second seed one that sees the background only.
     """
     turn = seed - FRESH
     cues = TURNS[world]
