@@ -39,6 +39,13 @@ ROOT = Path(__file__).resolve().parents[1]
 STAMPED, WRONG = 0.9, 0.3
 RECIPE = Recipe(epochs=4, smoothing=0.0)
 PROTOCOL = ROOT / "flows" / "protocols" / "retina.yaml"
+AS_GRADED = (1072, 712)
+"""Size of the photographs that carry grades; those with masks are shrunk to it."""
+SHARE = 64
+"""Of 255: a quarter of a shrunk pixel has to be marked."""
+OCCLUSION = """  - name: occlusion
+    options: {patch: 64, stride: 64, fill: patch_mean}
+"""
 BOUND = next(c.at_most for c in load_protocol(PROTOCOL).criteria if c.name == "cue_shift") or 1.0
 
 
@@ -134,20 +141,28 @@ def write_audit(model: torch.nn.Module, graded: list[Graded], data: Path, folder
     save_file(
         {k: v.contiguous() for k, v in half.items()}, folder / "bundle" / "models" / "model.safetensors"
     )
+    write_cohort(graded, data, folder)
+
+
+def write_cohort(graded: list[Graded], data: Path, folder: Path) -> None:
+    """Write cohort and protocol; all photographs have one size, which then tells nothing of the class."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     base = data / "retina" / "idrid" / "A. Segmentation"
     rows = []
     kinds = {"MA": "microaneurysms", "HE": "haemorrhages", "EX": "hard_exudates", "SE": "soft_exudates"}
+    font = ImageFont.load_default(size=24)
     for path in sorted(base.glob("1. Original Images/*/*.jpg")):
-        image = Image.open(path).convert("RGB")
-        font = ImageFont.load_default(size=90)
-        ImageDraw.Draw(image).text((120, image.height - 260), "2009-03-12", fill=(255, 217, 51), font=font)
+        image = Image.open(path).convert("RGB").resize(AS_GRADED, Image.Resampling.LANCZOS)
+        ImageDraw.Draw(image).text((30, image.height - 65), "2009-03-12", fill=(255, 217, 51), font=font)
         image.save(folder / "images" / path.name, quality=95)
         row = {"case": path.stem, "image": f"images/{path.name}", "label": "1"}
         for mask in base.glob(f"2. All Segmentation Groundtruths/*/*/{path.stem}_*.tif"):
-            kind = mask.stem.removeprefix(f"{path.stem}_")
-            if kind in kinds:
-                row[f"marks_{kinds[kind]}"] = str(mask.resolve())
+            kind = kinds.get(mask.stem.removeprefix(f"{path.stem}_"))
+            if kind:
+                marks = Image.open(mask).convert("L").point(lambda v: 255 * (v > 0))
+                small = marks.resize(AS_GRADED, Image.Resampling.BOX).point(lambda v: 255 * (v > SHARE))
+                small.save(folder / "images" / f"{mask.stem}.png")
+                row[f"marks_{kind}"] = f"images/{mask.stem}.png"
         rows.append(row)
     fold = read_folds()
     healthy = [g for g in graded if fold[g.name] == 0 and g.grade == 0][: len(rows)]
@@ -159,6 +174,7 @@ def write_audit(model: torch.nn.Module, graded: list[Graded], data: Path, folder
         writer.writerows(rows)
     text = PROTOCOL.read_text(encoding="utf-8")
     text = text.replace("model: retinopathy", f"model: {(folder / 'bundle').resolve()}")
+    text = text.replace(OCCLUSION, "")  # the criteria do not need it
     (folder / "protocol.yaml").write_text(text, encoding="utf-8")
 
 
