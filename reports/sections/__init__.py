@@ -32,6 +32,7 @@ from reports.sections import (
     review,
     shares,
     subgroups,
+    trust,
     wrong,
 )
 
@@ -49,6 +50,7 @@ SECTIONS: tuple[Callable[[Context], Section | None], ...] = (
     regions.build,
     fill_bias.build,
     shares.build,
+    trust.build,
     subgroups.build,
     wrong.build,
     concepts.build,
