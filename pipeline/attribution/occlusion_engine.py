@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import torch
 
 from pipeline.attribution.fills import Box, Fill
-from pipeline.attribution.incremental.choice import Choice, choose
+from pipeline.attribution.incremental.choice import Choice, choose, fitting
 from pipeline.attribution.incremental.engine import Engine
+from pipeline.attribution.incremental.memory import LiveBytes
 from pipeline.attribution.incremental.progress import Progress
 from pipeline.attribution.incremental.windows import Ints, ints
 from pipeline.attribution.question import Question
@@ -81,7 +82,7 @@ def occluded_logits(
         answer = (
             _incremental(question, covers, fill, choice, bar)
             if choice.plan is not None
-            else _plain(question, covers, fill, choice.images, bar)
+            else _plain(question, covers, fill, choice, bar)
         )
     logger.info("occlusion: predicted %s, took %.2f s", choice.cost, time.perf_counter() - started)
     return answer
@@ -133,10 +134,14 @@ def _asked_before(images: torch.Tensor, covers: Covers, fill: Fill, i: int) -> b
 
 
 def _plain(
-    question: Question, covers: Covers, fill: Fill, batch_size: int, bar: Progress
+    question: Question, covers: Covers, fill: Fill, choice: Choice, bar: Progress
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Plain forward passes in batches: right for every model."""
-    images = question.images
+    images, batch_size = question.images, choice.images
+    if choice.given_limit is not None and not question.capturable:
+        with LiveBytes() as taken:
+            question.forward(images[:1])
+        batch_size = fitting(taken.peak, images, choice.given_limit, batch_size)
     whole = torch.cat([question.forward(part) for part in torch.split(images, batch_size)])
     occluded = whole[:, None].repeat(1, len(covers[0]), 1)
     jobs = [(i, k, cover) for i, row in enumerate(covers) for k, cover in enumerate(row)]

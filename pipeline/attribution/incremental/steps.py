@@ -13,7 +13,7 @@ import torch
 from pipeline.attribution.incremental.deltas import Change, Delta, pasted, same_boxes, window
 from pipeline.attribution.incremental.stages import Stage
 from pipeline.attribution.incremental.windows import Ints, Window, alike, clipped, ints
-from pipeline.models.graph.operation import Operation
+from pipeline.models.graph.operation import Batch, Operation
 
 Values = Mapping[str, torch.Tensor]
 Boxes = tuple[Ints, Ints]
@@ -65,6 +65,11 @@ class Step:
         """Spatial shape of the result."""
         return ints(self.shape[2:])
 
+    @property
+    def divisible(self) -> bool:
+        """Whether the result for several images is that of one after the other along the first axis."""
+        return False
+
     def whole(self, values: Values, images: int) -> torch.Tensor:
         """Compute the result for whole images."""
         return self._touched(self._whole(values, images))
@@ -85,6 +90,12 @@ class Opaque(Step):
     operation: Operation
     static: Callable[[int], Values]
 
+    @property
+    def divisible(self) -> bool:
+        """As captured."""
+        shape = self.operation.shape
+        return shape[:1] == (Batch(1),) and not any(isinstance(d, Batch) for d in shape[1:])
+
     def results(self, values: Values, images: int) -> Any:
         """All its results."""
         missing = [n for n in self.operation.inputs if n not in values]
@@ -103,6 +114,11 @@ class LocalStep(Step):
     """A step whose result changes only where its input changed, or nearby."""
 
     @property
+    def divisible(self) -> bool:
+        """Always: only such operations are local."""
+        return True
+
+    @property
     def needs_clean(self) -> tuple[str, ...]:
         """Values of the untouched image that it needs beside the changes."""
         return self.inputs
@@ -117,6 +133,11 @@ class LocalStep(Step):
 
     def effort(self, size: Ints) -> Floats:
         """Multiplications for boxes of these sizes, shape (boxes, axes)."""
+        numbers: Floats = size.prod(1) * float(self.shape[1])
+        return numbers
+
+    def scratch(self, size: Ints) -> Floats:
+        """Numbers held at most while boxes of these sizes are computed, the result included."""
         numbers: Floats = size.prod(1) * float(self.shape[1])
         return numbers
 
@@ -189,6 +210,17 @@ class Windowed(LocalStep):
             start, size = stage.window.needs(start, size)
         return total
 
+    def scratch(self, size: Ints) -> Floats:
+        """Numbers held at most: what is cut out, and what each stage makes of it."""
+        start, most = np.zeros_like(size), np.zeros(len(size))
+        made = super().scratch(size)
+        for k, stage in enumerate(reversed(self.stages)):
+            start, size = stage.window.needs(start, size)
+            first = k == len(self.stages) - 1
+            read: Floats = size.prod(1) * float(stage.reads if first and stage.reads else self.shape[1])
+            most, made = np.maximum(most, made if first and self.window.trivial else made + read), read
+        return most
+
 
 def _fill_outside(values: torch.Tensor, starts: Ints, limit: Ints, border: float) -> None:
     """Put `border` where boxes leave the image, between two stages."""
@@ -209,8 +241,14 @@ class Joined(LocalStep):
     """Numbers of several activations (or one) at the same place: +, ×, concatenation, activation, affine."""
 
     join: Callable[[Sequence[torch.Tensor]], torch.Tensor]
+    parts: int = 1
+    """How many times the result's numbers the inputs hold together."""
     as_touch: Touch | None = None
     """The same, applied to a tensor that may be changed; only where there is one input."""
+
+    def scratch(self, size: Ints) -> Floats:
+        """Numbers held at most: the result and, where boxes differ, the inputs cut alike."""
+        return super().scratch(size) * (1 + self.parts if len(self.inputs) > 1 else 1)
 
     @property
     def needs_clean(self) -> tuple[str, ...]:
@@ -268,3 +306,10 @@ class Averaged(Step):
 def whole_value(clean: torch.Tensor, delta: Change | None, images: int) -> torch.Tensor:
     """Whole activations of several occlusions."""
     return clean.expand(images, *clean.shape[1:]) if delta is None else pasted(clean, delta)
+
+
+def whole_values(change: Change) -> torch.Tensor:
+    """Whole values of several occlusions, of which nothing else is known."""
+    if isinstance(change, Delta):
+        return change.values
+    return torch.cat([part.values for part in change.parts])
