@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from pipeline.attribution.fills import Box
-from pipeline.attribution.incremental.cost import Budget, forecast, numbers_in
+from pipeline.attribution.incremental.cost import Budget, better_apart, forecast, numbers_in
 from pipeline.attribution.incremental.plan import Plan, make_plan
 from pipeline.attribution.incremental.steps import LocalStep
 from pipeline.attribution.incremental.windows import Ints, ints
@@ -96,6 +96,9 @@ def choose(
     plan = make_plan(question.graph, images.shape[1], images.dtype)
     low = np.array([[s.start for s in box] for box in given], np.int64)
     high = np.array([[s.stop for s in box] for box in given], np.int64)
+    apart = better_apart(plan.local, plan.source, (low, high))
+    if apart:
+        plan = make_plan(question.graph, images.shape[1], images.dtype, apart)
     full = max(sum(_whole(step) for step in (*plan.local, *plan.rest)), 1.0)
     work = operations_limit(plan, low, high, len(images))
     passes = work + len(given) * OVERHEAD * len(plan.local) / full

@@ -8,12 +8,18 @@ from math import prod
 
 import numpy as np
 
-from pipeline.attribution.incremental.steps import Averaged, Boxes, Floats, LocalStep, Step
-from pipeline.attribution.incremental.windows import Ints
+from pipeline.attribution.incremental.steps import Averaged, Boxes, Floats, LocalStep, Step, Windowed
+from pipeline.attribution.incremental.windows import Ints, clipped
 
 Shapes = Mapping[str, tuple[int, ...]]
 CALL = 5e6
 """Multiplications that take as long as handling one more batch: worth growing boxes for."""
+COPY = 50
+"""Multiplications in the time of copying a number into a window."""
+HANDLING = 1e6
+"""Multiplications in the time of cutting one more window."""
+WORTH = 1.5
+"""How much more than its price something must spare to be done."""
 SMALL = 2**20
 """Bytes of a whole activation below which it does not count as an image."""
 GROWN = 1.5
@@ -103,6 +109,30 @@ def forecast(steps: Sequence[Step], source: str, boxes: Boxes, shapes: Shapes) -
         numbers = np.maximum(numbers, max(float(prod(step.shape)) for step in rest))
         alive = np.maximum(alive, sum(held.values()) + in_full(rest, shapes))
     return Forecast(effort, peak, numbers, alive, boxes)
+
+
+def better_apart(steps: Sequence[Step], source: str, boxes: Boxes) -> frozenset[str]:
+    """Poolings that had better not be joined to the convolution before them.
+
+    Joined, what lies between need not be kept and cut, but all that the pooled boxes look at is convolved
+    again, changed or not.
+    """
+    known = {source: boxes}
+    found = set()
+    for step in steps:
+        if not isinstance(step, LocalStep) or not any(n in known for n in step.inputs):
+            continue
+        known[step.name] = step.reach([known[n] for n in step.inputs if n in known])
+        if not isinstance(step, Windowed) or len(step.stages) != 2:
+            continue
+        convolution, pooling = step.stages
+        low, high = clipped(*convolution.window.reaches(*known[step.inputs[0]]), convolution.limit)
+        size = known[step.name][1] - known[step.name][0]
+        joined = np.minimum(pooling.window.needs(0 * size, size)[1], convolution.limit).prod(1)
+        spared = (joined - (high - low).prod(1)).sum() * convolution.effort
+        if spared > WORTH * (joined.sum() * step.shape[1] * COPY + len(size) * HANDLING):
+            found.add(step.pooling)
+    return frozenset(found)
 
 
 def in_full(steps: Sequence[Step], shapes: Shapes) -> float:

@@ -34,6 +34,7 @@ WORTH = 1e8
 """Multiplications ahead from which it pays to look whether a change is still there."""
 MARGIN = 1.25
 """Occlusions hold more than their boxes: those of a batch are made alike."""
+Occlusion = tuple[Ints, torch.Tensor | None]
 Report = Callable[[int], None]
 """`report(n)`: n more occlusions are done."""
 
@@ -67,7 +68,7 @@ class Engine:
         given = {plan.source: image.contiguous(memory_format=layout)}
         self.clean: Values = run([*plan.local, *plan.rest], {**plan.fixed, **given}, 1, plan.needed)
         self.clean = {**plan.fixed, **self.clean}
-        self._room = budget.wave / (len(plan.stretches) + 1)
+        self._waiting = 0.0
         self._finished: list[tuple[int, torch.Tensor]] = []
 
     @property
@@ -76,22 +77,24 @@ class Engine:
         return self.clean[self.plan.output]
 
     def occluded(
-        self, occlusions: Iterator[tuple[Ints, torch.Tensor]], report: Report
+        self, occlusions: Iterator[Occlusion], report: Report, *, tight: bool = False
     ) -> Iterator[tuple[int, torch.Tensor]]:
         """Logits of occluded images.
 
         Parameters
         ----------
         occlusions : iterator of (start, patch)
-            Where a box begins, and what stands in it now, shape (C, *size).
+            Where a box begins, and what stands in it now, shape (C, *size); None: as it was.
         report : callable
             Told how many are done.
+        tight : bool
+            Whether the boxes are those of what really differs.
 
         Yields
         ------
         number, logits : int, torch.Tensor of shape (outputs,)
         """
-        stream = self._entering(occlusions)
+        stream = self._entering(occlusions, tight)
         for stretch in self.plan.stretches:
             stream = self._through(stream, stretch)
         for _ in stream:
@@ -107,21 +110,25 @@ class Engine:
         """Occlusions that no longer change anything."""
         self._finished += [(number, self.logits[0]) for number in numbers]
 
-    def _entering(self, occlusions: Iterator[tuple[Ints, torch.Tensor]]) -> Iterator[list[Item]]:
+    def _entering(self, occlusions: Iterator[Occlusion], tight: bool) -> Iterator[list[Item]]:
         """Occlusions that change something, as boxes of what really differs from the image."""
         source = self.clean[self.plan.source]
         items: list[Item] = []
         held = 0
         for number, (start, patch) in enumerate(occlusions):
-            delta = tighten(Delta(patch[None], start[None]), source)
-            if delta is None:
+            delta = None if patch is None else Delta(patch[None], start[None])
+            if delta is not None and not tight:
+                delta = tighten(delta, source)
+            if patch is None or delta is None:
                 self._swallowed([number])
                 continue
             items.append(Item(number, delta))
             own = patch.untyped_storage().nbytes() == patch.nbytes  # else a view of the fill
             held += patch.nbytes if own else 0
-            if held > self._room or len(items) == CHUNK:
+            if held > (self.budget.wave - self._waiting) / 2 or len(items) == CHUNK:
+                self._waiting += held
                 yield items
+                self._waiting -= held
                 items, held = [], 0
         yield items
 
@@ -131,29 +138,35 @@ class Engine:
         held = 0.0
         for arrived in stream:
             for weight in self._weights(arrived, stretch):
-                if wave and (held + weight > self._room or len(wave) == CHUNK):
-                    yield self._onwards(wave, stretch)
+                room = (self.budget.wave - (self._waiting - held)) / 2  # what goes on takes as much again
+                if wave and (held + weight > room or len(wave) == CHUNK):
+                    left = self._onwards(wave, stretch)
+                    self._waiting -= held
                     held = 0.0
+                    yield left
                 wave.append(arrived.pop(0))
                 held += weight
+                self._waiting += weight
         if wave:
-            yield self._onwards(wave, stretch)
+            left = self._onwards(wave, stretch)
+            self._waiting -= held
+            yield left
 
     def _weights(self, items: list[Item], stretch: Sequence[Section]) -> list[float]:
-        """Bytes that each occlusion holds at most, on both sides of a section."""
+        """Bytes that each occlusion holds at most while it waits in a stretch."""
         if not items:
             return []
         boxes, shapes = _boxes(items), self.plan.shapes
-        most, held = np.zeros(len(items)), numbers_in(boxes, shapes[stretch[0].value])
+        held = numbers_in(boxes, shapes[stretch[0].value])
+        most = held
         for section in stretch:
-            before = held
-            if section.rest:
-                held = np.full(len(items), float(prod(shapes[section.result])))
+            if section.rest:  # whole values, in one order: what went in is dropped as they come out
+                most = np.maximum(most, float(prod(shapes[section.result])))
             else:
-                boxes = forecast(section.local, section.value, boxes, shapes).boxes
+                before, boxes = held, forecast(section.local, section.value, boxes, shapes).boxes
                 held = numbers_in(boxes, shapes[section.result])
-            most = np.maximum(most, before + held)
-        bytes_: list[float] = (most * MARGIN * self.logits.element_size()).tolist()
+                most = np.maximum(most, MARGIN * (before + held))
+        bytes_: list[float] = (most * self.logits.element_size()).tolist()
         return bytes_
 
     def _onwards(self, wave: list[Item], stretch: Sequence[Section]) -> list[Item]:
@@ -276,7 +289,15 @@ def tighten(delta: Delta, clean: torch.Tensor) -> Delta | None:
     """Shrink the box of one occlusion to where values really differ; None where none does."""
     start = delta.starts[0]
     differs = delta.values != box_of(clean, 0, start, delta.size)
-    anywhere: npt.NDArray[np.bool_] = (differs[0, 0] if differs.shape[1] == 1 else differs.any(1)[0]).numpy()
+    found = extent((differs[0, 0] if differs.shape[1] == 1 else differs.any(1)[0]).numpy())
+    if found is None:
+        return None
+    low, size = found
+    return Delta(box_of(delta.values, 0, low, size), (start + low)[None])
+
+
+def extent(anywhere: npt.NDArray[np.bool_]) -> tuple[Ints, Ints] | None:
+    """Where the box of all that is true begins, and its size; None where nothing is."""
     low, size = [], []
     rest: npt.NDArray[np.bool_] = np.asarray(anywhere.any(0))
     if not rest.any():
@@ -286,7 +307,7 @@ def tighten(delta: Delta, clean: torch.Tensor) -> Delta | None:
         along = np.asarray(rest.any(others) if axis else anywhere.reshape(len(anywhere), -1).any(1))
         low.append(int(along.argmax()))
         size.append(len(along) - int(along[::-1].argmax()) - low[-1])
-    return Delta(box_of(delta.values, 0, ints(low), ints(size)), (start + ints(low))[None])
+    return ints(low), ints(size)
 
 
 def _boxes(items: Sequence[Item]) -> Boxes:

@@ -152,14 +152,22 @@ class Plan:
         return taken
 
 
-def make_plan(graph: CapturedGraph, channels: int, dtype: torch.dtype) -> Plan:
-    """Make the plan of a captured graph, with the weights the model has now."""
-    return _Planner(graph, channels, dtype).plan()
+def make_plan(
+    graph: CapturedGraph, channels: int, dtype: torch.dtype, apart: frozenset[str] = frozenset()
+) -> Plan:
+    """Make the plan of a captured graph, with the weights the model has now.
+
+    Poolings named in `apart` are not joined to the convolution before them.
+    """
+    return _Planner(graph, channels, dtype, apart).plan()
 
 
 class _Planner:
-    def __init__(self, graph: CapturedGraph, channels: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self, graph: CapturedGraph, channels: int, dtype: torch.dtype, apart: frozenset[str]
+    ) -> None:
         self.graph = graph
+        self.apart = apart
         self.weights = graph.static(1)
         self.dtype = dtype
         self.shape = (1, channels, *graph.spatial)
@@ -251,15 +259,17 @@ class _Planner:
         while before.touches and before.touches[-1].rising:
             step.touches.insert(0, before.touches.pop())
 
-    @staticmethod
-    def _follows(step: Windowed, before: Step) -> bool:
+    def _follows(self, step: Windowed, before: Step) -> bool:
         """Pooling right after a convolution: what is between need not be kept."""
         if not isinstance(before, Windowed) or before.touches or not before.fresh or not step.fresh:
+            return False
+        if step.name in self.apart:
             return False
         if not isinstance(before.stages[-1], Convolution) or isinstance(step.stages[0], Convolution):
             return False
         if type(step.stages[0]).__name__ not in {"MaxPool", "AvgPool"}:
             return False
         before.stages += step.stages
+        before.pooling = step.name
         before.touches = step.touches
         return True

@@ -75,6 +75,7 @@ class Convolution(Stage):
     groups: int = field(kw_only=True)
     scale: torch.Tensor | None = field(default=None, kw_only=True)
     shift: torch.Tensor | None = field(default=None, kw_only=True)
+    _rounded: tuple[torch.Tensor, ...] | None = field(default=None, init=False, repr=False)
 
     def normalise(self, scale: torch.Tensor, shift: torch.Tensor) -> None:
         """Let a BatchNorm follow."""
@@ -117,7 +118,10 @@ class Convolution(Stage):
         result = convolve_forward(x, self.weight, self.bias, *settings)
         if self.scale is None or self.shift is None:
             return result
-        scale, shift = (v.to(result).reshape(-1, *[1] * (result.ndim - 2)) for v in (self.scale, self.shift))
+        if self._rounded is None:
+            shape = (-1, *[1] * (result.ndim - 2))
+            self._rounded = tuple(v.to(result.dtype).reshape(shape) for v in (self.scale, self.shift))
+        scale, shift = self._rounded
         return torch.addcmul(shift, result, scale, out=result)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipeline.attribution.incremental.deltas import Change, Delta, pasted, same_boxes, window
+from pipeline.attribution.incremental.deltas import Change, Delta, empty, pasted, same_boxes, window
 from pipeline.attribution.incremental.stages import Stage
 from pipeline.attribution.incremental.windows import Ints, Window, alike, clipped, ints
 from pipeline.models.graph.operation import Batch, Operation
@@ -151,6 +151,8 @@ class Windowed(LocalStep):
     """Stages that look at windows, one after the other, without keeping what is between."""
 
     stages: list[Stage]
+    pooling: str = ""
+    """Name of the pooling's own value, where one is joined to a convolution."""
 
     @property
     def window(self) -> Window:
@@ -241,14 +243,15 @@ class Joined(LocalStep):
     """Numbers of several activations (or one) at the same place: +, ×, concatenation, activation, affine."""
 
     join: Callable[[Sequence[torch.Tensor]], torch.Tensor]
-    parts: int = 1
-    """How many times the result's numbers the inputs hold together."""
+    concatenates: bool = False
+    """Whether channels are put one after the other."""
     as_touch: Touch | None = None
     """The same, applied to a tensor that may be changed; only where there is one input."""
 
     def scratch(self, size: Ints) -> Floats:
         """Numbers held at most: the result and, where boxes differ, the inputs cut alike."""
-        return super().scratch(size) * (1 + self.parts if len(self.inputs) > 1 else 1)
+        alone = len(self.inputs) == 1 or self.concatenates
+        return super().scratch(size) * (1 if alone else 1 + len(self.inputs))
 
     @property
     def needs_clean(self) -> tuple[str, ...]:
@@ -268,18 +271,36 @@ class Joined(LocalStep):
 
     def change(self, deltas: Sequence[Change | None], clean: Values) -> Delta:
         """Change of the result."""
+        if self.concatenates and any(not isinstance(d, Delta) for d in deltas):
+            starts, size = self._place([d for d in deltas if d is not None])
+            return Delta(self._touched(self._side_by_side(deltas, clean, starts, size)), starts)
         given = zip(self.inputs, deltas, strict=True)
         even = [None if d is None else d.even(clean.get(name)) for name, d in given]
         known = [d for d in even if d is not None]
         if len(known) == len(even) and same_boxes(known):
             return Delta(self._touched(self.join([d.values for d in known])), known[0].starts)
         starts, size = self._place(known)
+        if self.concatenates:
+            return Delta(self._touched(self._side_by_side(even, clean, starts, size)), starts)
         target = Delta(known[0].values.new_empty((len(starts), 0, *size.tolist())), starts)
         parts = [
             d.values if d is not None and same_boxes([d, target]) else window(clean[name], d, starts, size)
             for name, d in zip(self.inputs, even, strict=True)
         ]
         return Delta(self._touched(self.join(parts)), starts)
+
+    def _side_by_side(
+        self, deltas: Sequence[Change | None], clean: Values, starts: Ints, size: Ints
+    ) -> torch.Tensor:
+        """Put windows of all inputs into one tensor, channels one after the other."""
+        first = clean[self.inputs[0]]
+        joined = empty(first, len(starts), self.shape[1], size)
+        channel = 0
+        for name, delta in zip(self.inputs, deltas, strict=True):
+            count = clean[name].shape[1]
+            window(clean[name], delta, starts, size, into=joined[:, channel : channel + count])
+            channel += count
+        return joined
 
 
 @dataclass(eq=False)

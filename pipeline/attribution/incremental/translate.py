@@ -245,8 +245,8 @@ class Translator:
             )
             return result
 
-        parts = 1 if op.kind == "cat" else len(names)
-        return Joined(op.name, tuple(names), shape, join, parts) if names else None
+        distinct = len(set(op.inputs)) == len(op.inputs)
+        return Joined(op.name, tuple(names), shape, join, op.kind == "cat" and distinct) if names else None
 
     # -- helpers -------------------------------------------------------------------------------------------
 
