@@ -59,7 +59,8 @@ def occlusion(
     boxes: list[Box] = list(product(*axes))
     covers = [[Cover(box) for box in boxes]] * len(images)
     drops, logits = _drops(question, covers, fill, batch_size, memory_limit, progress)
-    return Answer(_averaged(drops, axes, spatial)[:, None], logits, details={"patches": len(boxes)})
+    details = {"patches": len(boxes), "estimate": estimate(question)}
+    return Answer(_averaged(drops, axes, spatial)[:, None], logits, details=details)
 
 
 def _averaged(drops: torch.Tensor, axes: Sequence[Sequence[slice]], spatial: torch.Size) -> torch.Tensor:
@@ -114,9 +115,10 @@ def region_occlusion(
     drops, logits = _drops(question, covers, fill, batch_size, memory_limit, progress)
     drops, grouped = drops[:, : len(present)], drops[:, len(present) :]
     values = spread(drops, question.regions, present)[:, None]
-    answer = Answer(values, logits, region_scores=drops)
+    answer = Answer(values, logits, region_scores=drops, details={"estimate": estimate(question)})
     if together:
-        answer = replace(answer, details={"groups": tuple(together)}, each={"group_scores": grouped})
+        details = {**answer.details, "groups": tuple(together)}
+        answer = replace(answer, details=details, each={"group_scores": grouped})
     return answer
 
 
@@ -201,6 +203,11 @@ def region_covers(labels: torch.Tensor, groups: Sequence[tuple[int, ...]]) -> li
         )
         covers.append(Cover(box, mask))
     return covers
+
+
+def estimate(question: Question) -> str:
+    """Say what was chosen, and what it was expected to take, before anything was computed."""
+    return question.once("estimate", str)
 
 
 def _drops(

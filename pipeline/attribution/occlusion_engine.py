@@ -77,8 +77,10 @@ def occluded_logits(
     boxes = [(c.box if c is not None else None) for row in covers for c in row]
     choice = choose(question, boxes, batch_size=batch_size, memory_limit=memory_limit)
     logger.info("occlusion: %s", choice)
+    question.once("estimate", lambda: str(choice))
     started = time.perf_counter()
     with Progress(sum(box is not None for box in boxes), shown=progress) as bar, torch.inference_mode():
+        bar.say(f"occlusion: {choice}")
         answer = (
             _incremental(question, covers, fill, choice, bar)
             if choice.plan is not None

@@ -146,9 +146,10 @@ def in_full(steps: Sequence[Step], shapes: Shapes) -> float:
     most = sum(held.values())
     for i, step in enumerate(steps):
         whole = float(prod(step.shape))
-        local = isinstance(step, LocalStep) and len(step.shape) > 2
-        one = float(step.scratch(step.limit[None])[0]) if isinstance(step, LocalStep) and local else whole
-        most = max(most, sum(held.values()) + one)
+        between = 0.0
+        if isinstance(step, Windowed) and len(step.stages) > 1:
+            between = float(step.stages[0].limit.prod() * step.shape[1])
+        most = max(most, sum(held.values()) + whole + between)
         held[step.name] = whole
         held = {n: v for n, v in held.items() if last.get(n, -1) > i}
     return most
@@ -184,10 +185,11 @@ def batches(
     volumes = sizes.prod(1).astype(float)
     order = np.lexsort((*sizes.T, volumes))
     each = item_bytes * ahead.numbers + 1
-    most = np.maximum(np.minimum(budget.batch / each, budget.alive / (item_bytes * ahead.alive + 1)), 1.0)
+    growth = 1.05 + np.minimum(CALL / (ahead.peak + 1), GROWN - 1.05)
+    fitting = budget.alive / (item_bytes * ahead.alive * growth + 1)
+    most = np.maximum(np.minimum(budget.batch / each, fitting), 1.0)
     if whole:
         most = np.where(each > SMALL, np.minimum(most, budget.images), most)
-    growth = 1.05 + np.minimum(CALL / (ahead.peak + 1), GROWN - 1.05)
     group: list[int] = []
     volume, largest, limit = 0.0, sizes[0] * 0, 0.0
     for k in order.tolist():

@@ -32,7 +32,7 @@ CHUNK = 1024
 """Most occlusions that wait for one another."""
 WORTH = 1e8
 """Multiplications ahead from which it pays to look whether a change is still there."""
-MARGIN = 1.25
+MARGIN = 1.5
 """Occlusions hold more than their boxes: those of a batch are made alike."""
 Occlusion = tuple[Ints, torch.Tensor | None]
 Report = Callable[[int], None]
@@ -45,6 +45,8 @@ class Item:
 
     number: int
     delta: Delta
+    counted: float = 0.0
+    """Bytes that it is counted to hold while it waits."""
 
 
 class Engine:
@@ -69,6 +71,7 @@ class Engine:
         self.clean: Values = run([*plan.local, *plan.rest], {**plan.fixed, **given}, 1, plan.needed)
         self.clean = {**plan.fixed, **self.clean}
         self._waiting = 0.0
+        self._known_weights: dict[tuple[str, torch.Size], float] = {}
         self._finished: list[tuple[int, torch.Tensor]] = []
 
     @property
@@ -125,37 +128,38 @@ class Engine:
             items.append(Item(number, delta))
             own = patch.untyped_storage().nbytes() == patch.nbytes  # else a view of the fill
             held += patch.nbytes if own else 0
-            if held > (self.budget.wave - self._waiting) / 2 or len(items) == CHUNK:
-                self._waiting += held
+            items[-1].counted = patch.nbytes if own else 0
+            self._waiting += items[-1].counted
+            if held > self.budget.wave / 2 or len(items) == CHUNK:
                 yield items
-                self._waiting -= held
                 items, held = [], 0
         yield items
 
     def _through(self, stream: Iterator[list[Item]], stretch: Sequence[Section]) -> Iterator[list[Item]]:
         """Take occlusions through a stretch in waves that fit the budget; lists given are emptied."""
         wave: list[Item] = []
-        held = 0.0
         for arrived in stream:
             for weight in self._weights(arrived, stretch):
-                room = (self.budget.wave - (self._waiting - held)) / 2  # what goes on takes as much again
-                if wave and (held + weight > room or len(wave) == CHUNK):
-                    left = self._onwards(wave, stretch)
-                    self._waiting -= held
-                    held = 0.0
-                    yield left
+                more = weight - arrived[0].counted
+                if wave and (self._waiting + more > self.budget.wave or len(wave) == CHUNK):
+                    yield self._onwards(wave, stretch)
                 wave.append(arrived.pop(0))
-                held += weight
-                self._waiting += weight
+                wave[-1].counted = weight
+                self._waiting += more
         if wave:
-            left = self._onwards(wave, stretch)
-            self._waiting -= held
-            yield left
+            yield self._onwards(wave, stretch)
 
     def _weights(self, items: list[Item], stretch: Sequence[Section]) -> list[float]:
         """Bytes that each occlusion holds at most while it waits in a stretch."""
-        if not items:
-            return []
+        sizes = [(stretch[0].value, item.delta.values.shape) for item in items]
+        new = dict(zip(sizes, items, strict=True))  # of every size one
+        new = {size: item for size, item in new.items() if size not in self._known_weights}
+        if new:
+            weights = self._computed_weights(list(new.values()), stretch)
+            self._known_weights |= dict(zip(new, weights, strict=True))
+        return [self._known_weights[size] for size in sizes]
+
+    def _computed_weights(self, items: list[Item], stretch: Sequence[Section]) -> list[float]:
         boxes, shapes = _boxes(items), self.plan.shapes
         held = numbers_in(boxes, shapes[stretch[0].value])
         most = held
@@ -171,13 +175,15 @@ class Engine:
 
     def _onwards(self, wave: list[Item], stretch: Sequence[Section]) -> list[Item]:
         """Take a wave through a stretch, section by section; what leaves the last one is finished."""
+        self._waiting -= sum(item.counted for item in wave)
         for section in stretch:
             moved: list[Item] = []
             for numbers, changed in self._batches(wave, section):
                 if not section.rest and section.result != self.plan.output:
                     result = self._change(section.local, changed)[section.result]
                     assert isinstance(result, Delta)
-                    moved += [Item(number, result.one(g)) for g, number in enumerate(numbers)]
+                    share = result.values.nbytes / len(numbers)
+                    moved += [Item(number, result.one(g), share) for g, number in enumerate(numbers)]
                     del result
                     continue
                 values = self._in_full(section, changed, len(numbers))
@@ -185,20 +191,29 @@ class Engine:
                     self._finished += zip(numbers, values, strict=True)
                     continue
                 starts = np.zeros((1, values.ndim - 2), np.int64)
-                moved += [
-                    Item(n, Delta(v, starts)) for n, v in zip(numbers, torch.split(values, 1), strict=True)
-                ]
+                share = values.nbytes / len(numbers)
+                parts = zip(numbers, torch.split(values, 1), strict=True)
+                moved += [Item(n, Delta(v, starts), share) for n, v in parts]
                 del values
             if moved and not section.rest and swallows(section.local[-1]):
                 moved = self._surviving(moved, section.result)
             wave += moved
         left = wave.copy()
         wave.clear()
+        self._waiting += sum(item.counted for item in left)
         return left
 
     def _batches(self, wave: list[Item], section: Section) -> Iterator[tuple[list[int], dict[str, Change]]]:
         """Numbers and changes of one batch after the other; the wave is emptied on the way."""
         if not wave:
+            return
+        if len(wave) == 1:
+            (item,) = wave
+            wave.clear()
+            names = [item.number]
+            changed: dict[str, Change] = {section.value: item.delta}
+            del item
+            yield names, changed
             return
         boxes = _boxes(wave)
         ahead = forecast(section.steps, section.value, boxes, self.plan.shapes)
@@ -213,15 +228,15 @@ class Engine:
 
     def _surviving(self, items: list[Item], value: str) -> list[Item]:
         """Shrink boxes to what still differs, where enough work lies ahead; drop what was swallowed."""
-        names = [step.name for step in self.plan.local]
-        ahead = forecast(
-            self.plan.local[names.index(value) + 1 :], value, _boxes(items), self.plan.shapes
-        ).effort
+        clean = self.clean[value]
+        whole, ahead = float(prod(clean.shape[2:])), self.plan.ahead[value]
         left = []
-        for item, effort in zip(items, ahead.tolist(), strict=True):
-            delta = tighten(item.delta, self.clean[value]) if effort > WORTH else item.delta
+        for item in items:
+            share = float(prod(item.delta.values.shape[2:])) / whole
+            worth = share < 1 and 2 * share * ahead > WORTH  # boxes grow on their way
+            delta = tighten(item.delta, clean) if worth else item.delta
             if delta is not None:
-                left.append(Item(item.number, delta))
+                left.append(Item(item.number, delta, item.counted))
         return left
 
     def _change(self, steps: Sequence[LocalStep], changed: dict[str, Change]) -> dict[str, Change]:

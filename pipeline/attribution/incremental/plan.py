@@ -129,6 +129,16 @@ class Plan:
                 begin, value, most = i + 1, step.name, 0
         return tuple(sections)
 
+    @cached_property
+    def ahead(self) -> dict[str, float]:
+        """Multiplications of all local steps after each local value, for a whole image."""
+        left = 0.0
+        found = {}
+        for step in reversed(self.local):
+            found[step.name] = left
+            left += float(step.effort(step.limit[None])[0])
+        return found
+
     def prepare(self, room: float = float("inf")) -> int:
         """Fold and lay out weights within `room` bytes, those first that are few for what they compute.
 

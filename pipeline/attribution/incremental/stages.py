@@ -115,6 +115,8 @@ class Convolution(Stage):
 
     def _apply(self, x: torch.Tensor, padding: list[int]) -> torch.Tensor:
         settings = (self.stride, padding, self.dilation, self.groups)
+        if self.weight.numel() > x.numel() and self.weight.is_contiguous():
+            x = x.contiguous()  # else the many weights were brought into its order, at every call
         result = convolve_forward(x, self.weight, self.bias, *settings)
         if self.scale is None or self.shift is None:
             return result
