@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from pipeline.record.clusters import Clustering
-from pipeline.record.method_card import CardRow
+from pipeline.record.method_card import MethodCards
 from pipeline.record.parts import Figure, Part
 
 
@@ -118,7 +118,7 @@ class Trust(Part):
     noise : float
         Standard deviation of the noise, as a share of that of the image.
     maps : list of MapTrust
-    card : list of CardRow
+    card : MethodCards or None
     clusters : list of Clustering
     passes : int
         Forward passes of the model that all this took.
@@ -131,7 +131,7 @@ class Trust(Part):
     cases: list[str] = Field(default_factory=list)
     noise: float = 0.0
     maps: list[MapTrust] = Field(default_factory=list)
-    card: list[CardRow] = Field(default_factory=list)
+    card: MethodCards | None = None
     clusters: list[Clustering] = Field(default_factory=list)
     passes: int = 0
     seconds: float = 0.0
