@@ -7,8 +7,8 @@ Plain rules over the measured method card: the same numbers give the same senten
   be read as a shape. The finest detail is sought above that.
 - Ten maps a second are called real time.
 - Only methods that tell the classes apart, are steady under noise and change when the model forgets can lead.
-- A method that leads in nothing is compared with those: one that is at least as good in detail, steadiness,
-  focus and cost takes its place.
+- A method that leads in nothing is compared with those: one that shows shapes and is at least as good in
+  detail, steadiness, focus and cost takes its place.
 """
 
 from __future__ import annotations
@@ -168,14 +168,15 @@ def _legible(row: CardRow) -> float:
 
 
 def _covers(one: CardRow, other: CardRow) -> bool:
-    """Whether `one` is at least as good as `other` on every count, and better on one."""
+    """Whether `one` shows shapes and is at least as good as `other` on every count, better on one."""
     counts = [
         (_legible(one), _legible(other)),
         (one.passes or FAR, other.passes or FAR),
         (1 - (one.noise or 0.0), 1 - (other.noise or 0.0)),
         (1 - (one.gini or 0.0), 1 - (other.gini or 0.0)),
     ]
-    return all(a <= b + 0.02 * max(b, 1) for a, b in counts) and any(a < b for a, b in counts)
+    as_good = all(a <= b + 0.02 * max(b, 1) for a, b in counts)
+    return _legible(one) < FAR and as_good and any(a < b for a, b in counts)
 
 
 @dataclass(frozen=True)

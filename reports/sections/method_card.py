@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.record.method_card import CardRow, MethodCards
 from pipeline.record.schema import read_arrays
 from reports.advice import MOVED, SURVEY, best_for, colour_change, contradictions, two, width
-from reports.blocks import Block, Bullets, Column, Picture, Section, Table, Text
+from reports.blocks import Block, Column, Picture, Section, Table, Text
 from reports.context import Arrays, Context
 from reports.glossary import method
 from reports.sections.cases import scene_of
@@ -49,9 +49,9 @@ def build(context: Context) -> Section | None:
             rows=[[method(row.method).title, advice[row.method], row.needs] for row in measured],
         )
     )
-    refused = [f"{method(row.method).title}: {row.refused}." for row in card.rows if row.refused]
+    refused = [f"{method(row.method).title} ({row.refused})" for row in card.rows if row.refused]
     if refused:
-        blocks += [Text("Not measured:"), Bullets(refused)]
+        blocks.append(Text(f"Not measured: {'; '.join(refused)}.", small=True))
     blocks.append(_survey(card))
     return Section(
         "method_card",
@@ -226,10 +226,7 @@ def _survey(card: MethodCards) -> Table:
     rows = []
     for family in SURVEY:
         clauses = found.get(family.title)
-        if clauses is None:
-            here = "not measured"
-        else:
-            here = "; ".join(clauses) if clauses else "nothing measured contradicts it"
+        here = "not measured" if clauses is None else "; ".join(clauses) or "nothing"
         rows.append([family.title, family.favour, family.against, family.reader, here])
     return Table(
         caption="What a survey of such methods says of each family, and what contradicts it on this model.",
