@@ -23,7 +23,7 @@ from pipeline.stages.map_trust import PATCHES
 from pipeline.stages.twins import batched
 from pipeline.trust.faithfulness import Curves, Deleting
 from pipeline.trust.maps import Price, maps_of
-from pipeline.trust.randomisation import cascade, remaining
+from pipeline.trust.randomisation import STAGES, cascade, left_over_steps
 from pipeline.trust.similarity import similarity
 from pipeline.trust.stability import noisy, stability
 
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--model", default="alzheimer", choices=("alzheimer", "retinopathy"))
     parser.add_argument("--cases", type=int, default=8)
     parser.add_argument("--twins", type=int, default=3)
-    parser.add_argument("--stages", type=int, default=6)
+    parser.add_argument("--stages", type=int, default=STAGES)
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--only", nargs="+", default=["randomisation", "deletion", "noise"])
     options = parser.parse_args()
@@ -91,14 +91,11 @@ def randomise(
         made = maps(module)
         steps.append({m: likeness([(trained[m], made[m])], images) for m in trained})
     for index, kind in enumerate(KINDS):
-        print(f"{kind}: after {', '.join(names)} layers | pairs of random models | left, mean over steps")
+        print(f"{kind}: after {', '.join(names)} layers | random pairs | left, mean of steps 2 on")
         for m in trained:
             table = np.array([step[m][:, index] for step in steps])
-            left = remaining(table, base[m][None, :, index])
-            print(
-                f"  {m:18s} {row(table.mean(axis=1))} | {base[m][:, index].mean():6.2f} | "
-                f"{mean_interval(left.mean(axis=0))}"
-            )
+            left = mean_interval(left_over_steps(table, base[m][:, index]))
+            print(f"  {m:18s} {row(table.mean(axis=1))} | {base[m][:, index].mean():6.2f} | {left}")
 
 
 def likeness(pairs: list[tuple[list[Any], list[Any]]], images: list[Prepared]) -> Any:

@@ -79,8 +79,8 @@ class MapTrust(Part):
     ----------
     method : str
     left : Figure
-        What is left of the map (of `Likeness.rank`) when weights are redrawn, mean over the steps: 1 all,
-        0 no more alike than maps of two random models.
+        What is left of the map (of `Likeness.rank`) when weights are redrawn, mean over the steps but the
+        first: 1 all, 0 no more alike than maps of two random models.
     steps : list of RandomStep
     random_pairs : Likeness or None
         Of maps of independent random models to each other.

@@ -112,7 +112,7 @@ class _Work:
 
     def randomise(self) -> None:
         """Redraw weights from the output down and see what is left of each map."""
-        from pipeline.trust.randomisation import cascade, remaining
+        from pipeline.trust.randomisation import cascade, left_over_steps
 
         if not self.cheap:
             return
@@ -134,8 +134,8 @@ class _Work:
                 for s, alike in zip(stages, table, strict=True)
             ]
             ranks = np.array([[up_to_sign(s) for s in alike] for alike in table])
-            left = remaining(ranks, np.array([up_to_sign(s) for s in bases[name]])[None])
-            row.left = figure_of_patients(left.mean(axis=0), self.asked)
+            left = left_over_steps(ranks, [up_to_sign(s) for s in bases[name]])
+            row.left = figure_of_patients(left, self.asked)
 
     def delete(self) -> None:
         """Delete patches in the order of each map and watch the logit."""

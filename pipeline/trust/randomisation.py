@@ -152,6 +152,29 @@ def remaining(likeness: npt.ArrayLike, random: npt.ArrayLike) -> npt.NDArray[np.
     return left
 
 
+def left_over_steps(likeness: npt.ArrayLike, random: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Tell what is left of each image's map, mean over the steps of a cascade but the first.
+
+    The first step redraws the output layer alone. What stands below it still knows all that the model has
+    learnt, and where that is one direction, as in a model of two classes, a new output layer can only turn
+    the map over or scale it (docs/trust.md).
+
+    Parameters
+    ----------
+    likeness : array, shape (steps, images)
+        Similarity of the trained model's maps to those after each step.
+    random : array, shape (images,)
+        As for `remaining`.
+
+    Returns
+    -------
+    ndarray of float64, shape (images,)
+    """
+    left = remaining(likeness, np.asarray(random, np.float64)[None])
+    mean: npt.NDArray[np.float64] = (left[1:] if len(left) > 1 else left).mean(axis=0)
+    return mean
+
+
 def _counts(layers: int, stages: int) -> list[int]:
     """Layers redrawn after each step: 1 first, all last, evenly spread between."""
     counts = np.linspace(1, layers, min(stages, layers)).round().astype(int)

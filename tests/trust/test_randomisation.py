@@ -8,7 +8,7 @@ from torch import nn
 from pipeline.comparison import random_twin
 from pipeline.comparison.twins import redrawn
 from pipeline.errors import ModelError
-from pipeline.trust.randomisation import cascade, layers_in_order, remaining
+from pipeline.trust.randomisation import cascade, layers_in_order, left_over_steps, remaining
 
 
 class Backwards(nn.Module):
@@ -123,3 +123,26 @@ def test_what_is_left_is_measured_between_random_models_and_the_same_map():
     left = remaining([1.0, 0.4, 0.7, 0.1, 0.97], [0.4, 0.4, 0.4, 0.4, 0.96])
     assert left[:4] == pytest.approx([1, 0, 0.5, -0.5])
     assert np.isnan(left[4])  # maps of random models are practically equal: the method shows no model
+
+
+def test_the_output_layer_alone_does_not_count():
+    table = np.array([[0.9, 0.8], [0.5, 0.1], [0.3, 0.2]])
+    base = [0.1, 0.2]
+    slow = [np.mean([(table[step, i] - base[i]) / (1 - base[i]) for step in (1, 2)]) for i in (0, 1)]
+    assert left_over_steps(table, base) == pytest.approx(slow, abs=1e-12)
+    assert left_over_steps(table[:1], base) == pytest.approx(remaining(table[0], base))
+
+
+def test_where_all_features_say_the_same_a_new_output_layer_only_turns_the_map_over(images):
+    """Why the first step does not count: two classes leave one direction to read out."""
+    from pipeline.trust.maps import Price, maps_of
+    from pipeline.trust.similarity import rank_correlation
+
+    torch.manual_seed(3)
+    network = nn.Sequential(
+        nn.Conv2d(3, 1, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2)
+    )
+    plain = maps_of(network.eval(), images[0][:1], 1, "gradient", {}, Price())[0]
+    _, twin = next(cascade(network, images, seed=1))
+    redrawn_output = maps_of(twin, images[0][:1], 1, "gradient", {}, Price())[0]
+    assert abs(rank_correlation(plain, redrawn_output)) == pytest.approx(1)
