@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=8)
     parser.add_argument("--twins", type=int, default=3)
     parser.add_argument("--stages", type=int, default=STAGES)
+    parser.add_argument("--seed", type=int, default=1, help="of the redrawn weights")
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--only", nargs="+", default=["randomisation", "deletion", "noise"])
     options = parser.parse_args()
@@ -81,12 +82,13 @@ def randomise(
         }
 
     trained = maps(model.module)
-    twins = [maps(random_twin(model.module, batches, seed=100 + n)) for n in range(options.twins)]
+    seeds = [100 * options.seed + n for n in range(options.twins)]
+    twins = [maps(random_twin(model.module, batches, seed=seed)) for seed in seeds]
     base = {
         m: likeness([(a[m], b[m]) for n, a in enumerate(twins) for b in twins[:n]], images) for m in trained
     }
     names, steps = [], []
-    for stage, module in cascade(model.module, batches, stages=options.stages, seed=1):
+    for stage, module in cascade(model.module, batches, stages=options.stages, seed=options.seed):
         names.append(f"{stage.layers}/{stage.of}")
         made = maps(module)
         steps.append({m: likeness([(trained[m], made[m])], images) for m in trained})

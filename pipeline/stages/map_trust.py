@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -53,6 +54,8 @@ def question_maps(audit: Audit, cases: Sequence[Case], found: Trust) -> None:
     found : Trust
         Gets `maps`, `noise`, notes, and passes on top of what it has.
     """
+    from pipeline.attribution import METHODS
+
     price = Price()
     wanted = [m for m in audit.protocol.methods if m.name != "mace"]
     asked = take_up(audit, cases, wanted, price)
@@ -62,11 +65,16 @@ def question_maps(audit: Audit, cases: Sequence[Case], found: Trust) -> None:
         return
     cheap = [m for m in methods if is_cheap(m)]
     log = logging.getLogger(f"relevance_audit.{audit.folder.name}.trust")
-    log.info("trust of the maps: about %d forward passes", expected_passes(len(asked), methods, cheap))
-    left_out = [m.name for m in methods if m not in cheap]
+    passes = expected_passes(len(asked), methods, cheap)
+    log.info(
+        "trust of the maps: about %d forward passes, some %.0f s",
+        passes,
+        passes * _seconds(audit, asked[0], price),
+    )
+    left_out = [METHODS[m.name].title for m in methods if m not in cheap]
     if left_out:
         found.notes.append(
-            f"weights and noise: {', '.join(left_out)} left out: their maps take too many passes"
+            f"redrawn weights and noise: {', '.join(left_out)} left out, their maps take too many passes"
         )
     work = _Work(audit, asked, methods, cheap, price)
     steps: dict[str, Callable[[], None]] = {
@@ -94,6 +102,18 @@ def expected_passes(cases: int, methods: Sequence[Method], cheap: Sequence[Metho
     maps = len(cheap) * 3 * (STAGES + RANDOM_MODELS + DRAWS)
     curves = 2 + (STEPS - 1) * (RANDOM_ORDERS + 2 * len(methods))
     return cases * (maps + curves + STAGES)
+
+
+def _seconds(audit: Audit, one: Questioned, price: Price) -> float:
+    """Wall time of a forward pass, the second: the first may have to capture the model."""
+    from pipeline.attribution import logits
+
+    begin = 0.0
+    for _ in range(2):
+        begin = time.perf_counter()
+        logits(audit.model.module, one.prepared.tensor)
+        price.passes += 1
+    return time.perf_counter() - begin
 
 
 class _Work:

@@ -263,6 +263,9 @@ def _scoring(model: nn.Module, image: torch.Tensor) -> Callable[[torch.Tensor], 
     from pipeline.attribution.question import scores
     from pipeline.models.graph import capture
 
+    weight = next(iter(model.parameters()), image)
+    if (weight.device, weight.dtype) != (image.device, image.dtype):
+        return lambda images: logits(model, images)
     try:
         graph = capture(model, image)
     except ModelError:

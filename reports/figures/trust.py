@@ -99,7 +99,7 @@ def _forgetting(axes: Any, lines: Sequence[Line]) -> None:
 def _deleting(axes: Any, lines: Sequence[Line], chance: Sequence[tuple[float, float]]) -> None:
     _frame(
         axes,
-        "Patches are blurred away, the most relevant first",
+        "Most relevant patches blurred away first",
         "patches blurred away",
         "change of the score (logit)",
     )

@@ -95,7 +95,7 @@ def _noise(row: MapTrust) -> str:
     if value is None:
         return ""
     word = "steady" if value >= STEADY else "not steady"
-    return f"{word} under slight noise (order of its points kept to {number(value)})"
+    return f"{word} under slight noise (rank correlation {number(value)})"
 
 
 def _signed(value: float) -> str:
@@ -152,11 +152,10 @@ def _picture(context: Context, rows: Sequence[MapTrust]) -> Picture:
 
 def _table(rows: Sequence[MapTrust], rim: dict[str, Figure]) -> Table:
     return Table(
-        caption="The same in numbers, with 95 % intervals by patient. Left of the map: 1 if the map stays "
-        "the same while the model forgets (mean over the steps), 0 if no more is left than two random models "
-        "have in common. Deletion and insertion: area between the curve of the map and random order, in "
-        "logits; above 0 the map is right. Order under noise: 1 if noise changes nothing. Rim density "
-        "(log₂): above 0 relevance gathers in the rim of the anatomy.",
+        caption="The same in numbers [95 % interval]. Left of the map: 1 if it stays while the model "
+        "forgets, 0 if no more is left than two random models have in common (mean over the steps but the "
+        "first). Deletion, insertion: area between its curve and that of random order, logits; above 0 it is "
+        "right. Order under noise: 1 if nothing moves. Rim density: log₂, above 0 in the rim.",
         columns=[
             Column("Method", 1.3),
             Column("Left of the map", 1.4),
