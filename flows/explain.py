@@ -94,6 +94,8 @@ def explain(
             f"{image.name}: the map or the logits are not finite", "check the weights and the options"
         )
     notes = [*opened.notes, *remarks, *_faithful(relevance)]
+    if "estimate" in relevance.details:
+        notes.append(f"Occlusion: {relevance.details['estimate']}.")
     scores = relevance.scores[0]
     classes = opened.card.classes if opened.card else [f"class {i}" for i in range(len(scores))]
     files = {}
@@ -115,6 +117,7 @@ def explain(
             "conservation_error": _number(relevance.conservation_error, n),
             "bias_share": _number(relevance.bias_share, n),
             "region_scores": _regions(relevance, n),
+            **_groups(relevance, n),
             "segments": _segments(one, prepared),
         }
     content = {
@@ -257,6 +260,16 @@ def _faithful(relevance: Relevance) -> list[str]:
             "train on a larger cohort, or use another method",
         )
     return [f"The concepts decide as the model does {said}."]
+
+
+def _groups(relevance: Relevance, n: int) -> dict[str, Any]:
+    """Scores of regions covered together, where there are such."""
+    if "group_scores" not in relevance.details:
+        return {}
+    scores = relevance.details["group_scores"][n].tolist()
+    together = zip(relevance.details["groups"], scores, strict=True)
+    found = [{"regions": list(group), "score": s} for group, s in together if not math.isnan(s)]
+    return {"group_scores": found}
 
 
 def _segments(values: Any, prepared: Prepared) -> dict[str, Any]:

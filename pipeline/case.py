@@ -16,13 +16,13 @@ from pipeline.cohort import Case
 from pipeline.errors import AnatomyError
 from pipeline.files import sha256_of, write_text
 from pipeline.images import Photograph, Volume, read_photograph, read_volume
-from pipeline.models.prepared import Prepared
 from pipeline.record.cases import regions_found
 from pipeline.record.schema import CaseResult, CaseRow, write_arrays
 from pipeline.stages.audit import Audit
 from pipeline.stages.average_marks import AVERAGE
 from pipeline.stages.marks import masks_of_experts
 from pipeline.stages.measuring import CaseWork
+from pipeline.stages.regions import regions_on
 
 if TYPE_CHECKING:
     from pipeline.anatomy.brain import Regions
@@ -101,7 +101,7 @@ def audit_case(case: Case, audit: Audit) -> CaseResult:
     )
     if float(logits[audit.target]) < 0:
         row.notes.append("negative logit for the audited class")
-    regions = _regions(case, image, prepared, audit)
+    regions = regions_on(case, image, prepared, audit)
     if regions is not None:
         row.registration = regions_found(regions)
         row.notes += regions.notes
@@ -136,27 +136,6 @@ def audit_case(case: Case, audit: Audit) -> CaseResult:
 
 def _read(case: Case, modality: str) -> Volume | Photograph:
     return read_volume(case.image) if modality == "mri" else read_photograph(case.image)
-
-
-def _regions(case: Case, image: Volume | Photograph, prepared: Prepared, audit: Audit) -> Regions | None:
-    if isinstance(image, Photograph):
-        if audit.protocol.atlas is None:
-            return None
-        from pipeline.anatomy.retina_regions import retina_regions_on
-
-        rows, columns = prepared.field.shape
-        return retina_regions_on(image, prepared.native_from_model, (rows, columns))
-    if prepared.affine is None or (audit.atlas is None and case.regions is None):
-        return None
-    from pipeline.anatomy.brain import regions_from, regions_of
-
-    volume = Volume(prepared.tensor[0, 0].numpy(), prepared.affine, "prepared image")
-    if case.regions is not None:
-        from atlases import read_segmentation
-
-        return regions_from(volume, read_segmentation(case.regions, case.regions_table))
-    assert audit.atlas is not None
-    return regions_of(volume, audit.atlas, cache=audit.folder / ".registrations")
 
 
 def _region_pictures(regions: Regions | None, audit: Audit) -> dict[str, npt.NDArray[np.int16]]:

@@ -129,6 +129,20 @@ FINDINGS: Mapping[str, Finding] = {
         fault="relevance lies outside the anatomy",
         missing="more patients",
     ),
+    "randomisation": Finding(
+        "What is left of the map when weights are redrawn (1: all, 0: no more than of random models)",
+        "maps",
+        per_method=True,
+        fault="the map hardly depends on what the model has learnt",
+        missing="a map that takes few forward passes, of six patients or more, while weights are redrawn",
+    ),
+    "deletion": Finding(
+        "Fall of the score when the most relevant patches go first, beyond random order (AOPC, logits)",
+        "maps",
+        per_method=True,
+        fault="the score does not fall where the map says",
+        missing="more patients whose images are deleted patch by patch",
+    ),
 }
 
 

@@ -16,6 +16,8 @@ NONE = "–"
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 MINUS = "\N{MINUS SIGN}"
 BREAK = "\N{ZERO WIDTH SPACE}"
+ROUNDING = 1e-12
+"""Below this a number is what double precision leaves of zero."""
 _PATH = re.compile(r"(?<![\w.:/\\])(?:/|[A-Za-z]:\\|\\\\|~/|file:///?)(?:[^\s/\\'\",;:()]+[/\\])+")
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -70,12 +72,16 @@ def breakable(text: str, longest: int) -> str:
 def number(value: float | None) -> str:
     """Print a number with about three digits and a true minus sign; `–` where there is none.
 
-    >>> number(0.9241), number(-12.34), number(1234.5), number(0.00002), number(None)
-    ('0.924', '−12.3', '1234', '2.0 × 10⁻⁵', '–')
+    What rounding leaves of a zero is printed as zero.
+
+    >>> number(0.9241), number(-12.34), number(1234.5), number(0.00002), number(-7e-17), number(None)
+    ('0.924', '−12.3', '1234', '2.0 × 10⁻⁵', '0.000', '–')
     """
     if value is None or not math.isfinite(value):
         return NONE
     size = abs(value)
+    if size < ROUNDING:
+        return "0.000"
     if size and (size < 5e-4 or size >= 1e7):
         mantissa, exponent = f"{value:.1e}".split("e")
         text = f"{mantissa} × 10{str(int(exponent)).translate(_SUPERSCRIPTS)}"

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.attribution.labels import present_labels
 from pipeline.attribution.question import Answer, Question, check_target
 from pipeline.attribution.registry import card_of, check_options, choice
 from pipeline.attribution.relevance import Relevance
@@ -72,9 +71,9 @@ def attribute(
     answers: list[Answer] = [card.compute(asked.again(k), **settings) for k in range(rounds)]
     values = _in_turn([answer.values.detach() for answer in answers])
     values = values.to(device=images.device, dtype=images.dtype)
-    given = None if labels is None else labels.repeat_interleave(rounds, 0)
+    given = labels if labels is None or rounds == 1 else labels.repeat_interleave(rounds, 0)
     region_scores, present = _region_scores(
-        _in_turn([answer.region_scores for answer in answers]), values, given
+        _in_turn([answer.region_scores for answer in answers]), values, given, asked.present
     )
     scores = asked.scores(_in_turn([answer.logits.detach() for answer in answers]))
     details = {name: _in_turn([answer.each[name] for answer in answers]) for name in answers[0].each}
@@ -177,12 +176,11 @@ def _check_regions(regions: Any, images: torch.Tensor) -> torch.Tensor | None:
 
 
 def _region_scores(
-    own: torch.Tensor | None, values: torch.Tensor, regions: torch.Tensor | None
+    own: torch.Tensor | None, values: torch.Tensor, regions: torch.Tensor | None, present: tuple[int, ...]
 ) -> tuple[torch.Tensor | None, tuple[int, ...]]:
     """Scores of the regions: the method's own, or the sum of the map in each."""
     if regions is None:
         return None, ()
-    present = present_labels(regions)
     if own is not None:
         return own.detach().to(values), present
     labels = regions.to(values.device)

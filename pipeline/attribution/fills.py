@@ -40,7 +40,23 @@ def make_fill(images: torch.Tensor, fill: object) -> Fill:
     if isinstance(fill, str) and fill == "patch_mean":
         return _PatchMean(images)
     whole = _whole(images, fill)
-    return lambda image, box, mask: whole[image][(slice(None), *box)]  # noqa: ARG005
+    return WholeFill(whole)
+
+
+class WholeFill:
+    """A fill that is cut from an image, the same for every occlusion.
+
+    Parameters
+    ----------
+    whole : torch.Tensor, shape (N, C, *spatial)
+    """
+
+    def __init__(self, whole: torch.Tensor) -> None:
+        self.whole = whole
+
+    def __call__(self, image: int, box: Box, mask: torch.Tensor | None) -> torch.Tensor:  # noqa: ARG002
+        """Cut the replacement."""
+        return self.whole[image][(slice(None), *box)]
 
 
 class _PatchMean:

@@ -18,6 +18,8 @@ def present_labels(regions: torch.Tensor) -> tuple[int, ...]:
     """
     if not regions.numel():
         return ()
+    if regions.ndim > 1 and regions.stride(0) == 0:  # the same for every image
+        regions = regions[0]
     low, top = (int(v) for v in regions.aminmax())
     if top > COUNTED:
         return tuple(int(v) for v in torch.unique(regions) if v > 0)

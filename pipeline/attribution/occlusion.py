@@ -55,15 +55,23 @@ def occlusion(
         raise MethodError(
             f"stride {steps} is larger than patch {sizes}", "give a stride up to the patch size"
         )
-    boxes = patch_boxes(tuple(spatial), sizes, steps)
+    axes = patch_axes(tuple(spatial), sizes, steps)
+    boxes: list[Box] = list(product(*axes))
     covers = [[Cover(box) for box in boxes]] * len(images)
     drops, logits = _drops(question, covers, fill, batch_size, memory_limit, progress)
-    total = images.new_zeros(len(images), 1, *spatial)
-    count = images.new_zeros(spatial)
-    for k, box in enumerate(boxes):
-        total[:, 0][(slice(None), *box)] += drops[:, k].reshape(-1, *[1] * len(spatial))
-        count[box] += 1
-    return Answer(total / count, logits, details={"patches": len(boxes)})
+    details = {"patches": len(boxes), "estimate": estimate(question)}
+    return Answer(_averaged(drops, axes, spatial)[:, None], logits, details=details)
+
+
+def _averaged(drops: torch.Tensor, axes: Sequence[Sequence[slice]], spatial: torch.Size) -> torch.Tensor:
+    """Give each pixel the mean of the patches over it, axis by axis; shape (N, *spatial)."""
+    values = drops.reshape(-1, *[len(axis) for axis in axes])
+    for k, (axis, length) in enumerate(zip(axes, spatial, strict=True), 1):
+        over = drops.new_zeros(len(axis), length)
+        for patch, part in enumerate(axis):
+            over[patch, part] = 1
+        values = torch.movedim(torch.movedim(values, k, -1) @ (over / over.sum(0)), -1, k)
+    return values.contiguous()
 
 
 @method(
@@ -95,7 +103,7 @@ def region_occlusion(
     """
     if question.regions is None:
         raise MethodError("region_occlusion needs regions", "give integer labels on the model's grid")
-    present = present_labels(question.regions)
+    present = question.present
     together = _groups(groups, present)
     if pairs:
         together += [pair for pair in touching(question.regions) if pair not in together]
@@ -107,9 +115,10 @@ def region_occlusion(
     drops, logits = _drops(question, covers, fill, batch_size, memory_limit, progress)
     drops, grouped = drops[:, : len(present)], drops[:, len(present) :]
     values = spread(drops, question.regions, present)[:, None]
-    answer = Answer(values, logits, region_scores=drops)
+    answer = Answer(values, logits, region_scores=drops, details={"estimate": estimate(question)})
     if together:
-        answer = replace(answer, details={"groups": tuple(together)}, each={"group_scores": grouped})
+        details = {**answer.details, "groups": tuple(together)}
+        answer = replace(answer, details=details, each={"group_scores": grouped})
     return answer
 
 
@@ -149,13 +158,18 @@ def touching(regions: torch.Tensor) -> list[tuple[int, ...]]:
     return sorted(found)
 
 
-def patch_boxes(spatial: tuple[int, ...], sizes: tuple[int, ...], steps: tuple[int, ...]) -> list[Box]:
-    """Boxes of a sliding patch; the last of an axis is clipped at the border."""
+def patch_axes(spatial: tuple[int, ...], sizes: tuple[int, ...], steps: tuple[int, ...]) -> list[list[slice]]:
+    """Where a sliding patch lies along each axis; the last is clipped at the border."""
     axes = []
     for length, size, step in zip(spatial, sizes, steps, strict=True):
         count = max(0, ceil((length - size) / step)) + 1
         axes.append([slice(k * step, min(k * step + size, length)) for k in range(count)])
-    return list(product(*axes))
+    return axes
+
+
+def patch_boxes(spatial: tuple[int, ...], sizes: tuple[int, ...], steps: tuple[int, ...]) -> list[Box]:
+    """Boxes of a sliding patch; the last of an axis is clipped at the border."""
+    return list(product(*patch_axes(spatial, sizes, steps)))
 
 
 def region_covers(labels: torch.Tensor, groups: Sequence[tuple[int, ...]]) -> list[Cover | None]:
@@ -166,11 +180,13 @@ def region_covers(labels: torch.Tensor, groups: Sequence[tuple[int, ...]]) -> li
     labels : torch.Tensor of int, shape (*spatial)
     groups : sequence of tuple of int
     """
-    present = present_labels(labels)
-    few = bool(present) and present[-1] <= FEW_LABELS and int(labels.min()) >= -FEW_LABELS
+    low, top = (int(v) for v in labels.aminmax())
+    few = top <= FEW_LABELS and low >= -FEW_LABELS
+    present = () if few else present_labels(labels)
     index = (labels if few else ranks(labels, present)).to(device="cpu", dtype=torch.int32)
-    found = find_objects(index.numpy(), max_label=present[-1] if few else len(present))
-    boxes = {v: found[v - 1 if few else k] for k, v in enumerate(present)}
+    found = find_objects(index.numpy(), max_label=max(top, 0) if few else len(present))
+    known = range(1, top + 1) if few else present
+    boxes = {v: box for v, box in zip(known, found, strict=True) if box is not None}
     covers: list[Cover | None] = []
     for group in groups:
         parts = [boxes[v] for v in group if v in boxes]
@@ -187,6 +203,11 @@ def region_covers(labels: torch.Tensor, groups: Sequence[tuple[int, ...]]) -> li
         )
         covers.append(Cover(box, mask))
     return covers
+
+
+def estimate(question: Question) -> str:
+    """Say what was chosen, and what it was expected to take, before anything was computed."""
+    return question.once("estimate", str)
 
 
 def _drops(

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 
 import torch
 
-from pipeline.attribution.fills import Box, Fill
-from pipeline.attribution.incremental.choice import Choice, choose
-from pipeline.attribution.incremental.engine import Engine
+from pipeline.attribution.fills import Box, Fill, WholeFill
+from pipeline.attribution.incremental.choice import Choice, choose, fitting
+from pipeline.attribution.incremental.engine import Engine, Occlusion, extent
+from pipeline.attribution.incremental.memory import LiveBytes
 from pipeline.attribution.incremental.progress import Progress
-from pipeline.attribution.incremental.windows import Ints, ints
+from pipeline.attribution.incremental.windows import ints
 from pipeline.attribution.question import Question
 
 logger = logging.getLogger(__name__)
@@ -76,12 +77,14 @@ def occluded_logits(
     boxes = [(c.box if c is not None else None) for row in covers for c in row]
     choice = choose(question, boxes, batch_size=batch_size, memory_limit=memory_limit)
     logger.info("occlusion: %s", choice)
+    question.once("estimate", lambda: str(choice))
     started = time.perf_counter()
     with Progress(sum(box is not None for box in boxes), shown=progress) as bar, torch.inference_mode():
+        bar.say(f"occlusion: {choice}")
         answer = (
             _incremental(question, covers, fill, choice, bar)
             if choice.plan is not None
-            else _plain(question, covers, fill, choice.images, bar)
+            else _plain(question, covers, fill, choice, bar)
         )
     logger.info("occlusion: predicted %s, took %.2f s", choice.cost, time.perf_counter() - started)
     return answer
@@ -103,23 +106,38 @@ def _incremental(
         image = question.images[i : i + 1]
         present = [(k, cover) for k, cover in enumerate(row) if cover is not None]
 
-        def patches(
-            i: int = i, image: torch.Tensor = image, present: list[tuple[int, Cover]] = present
-        ) -> Iterator[tuple[Ints, torch.Tensor]]:
-            for _, cover in present:
-                yield ints([s.start for s in cover.box]), _patch(image[0], cover, fill, i)
-
+        tight = isinstance(fill, WholeFill)
         begun = time.perf_counter()
         engine = Engine(choice.plan, image, choice.budget)
         if i == 0:
             one = time.perf_counter() - begun
             logger.info("occlusion: a pass took %.3f s: about %.2f s expected", one, one * choice.passes)
         logits = engine.logits[0].new_full((len(row), engine.logits.shape[1]), torch.nan)
-        for number, values in engine.occluded(patches(), bar.advance):
+        patches = _occlusions(image[0], [cover for _, cover in present], fill, i)
+        for number, values in engine.occluded(patches, bar.advance, tight=tight):
             logits[present[number][0]] = values
         whole.append(engine.logits[0])
         occluded.append(logits)
     return torch.stack(whole), torch.stack(occluded)
+
+
+def _occlusions(image: torch.Tensor, covers: Sequence[Cover], fill: Fill, i: int) -> Iterator[Occlusion]:
+    """Where each cover begins and what it puts there; cut down to what differs where the fill is an image."""
+    if not isinstance(fill, WholeFill):
+        for cover in covers:
+            yield ints([s.start for s in cover.box]), _patch(image, cover, fill, i)
+        return
+    differs = (image != fill.whole[i]).any(0).numpy()
+    for cover in covers:
+        inside = differs[cover.box]
+        found = extent(inside if cover.mask is None else inside & cover.mask.numpy())
+        if found is None:
+            yield ints([s.start for s in cover.box]), None
+            continue
+        part = tuple(slice(int(a), int(a + n)) for a, n in zip(*found, strict=True))
+        box = tuple(slice(s.start + p.start, s.start + p.stop) for s, p in zip(cover.box, part, strict=True))
+        mask = None if cover.mask is None else cover.mask[part]
+        yield ints([s.start for s in box]), _patch(image, Cover(box, mask), fill, i)
 
 
 def _asked_before(images: torch.Tensor, covers: Covers, fill: Fill, i: int) -> bool:
@@ -133,10 +151,14 @@ def _asked_before(images: torch.Tensor, covers: Covers, fill: Fill, i: int) -> b
 
 
 def _plain(
-    question: Question, covers: Covers, fill: Fill, batch_size: int, bar: Progress
+    question: Question, covers: Covers, fill: Fill, choice: Choice, bar: Progress
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Plain forward passes in batches: right for every model."""
-    images = question.images
+    images, batch_size = question.images, choice.images
+    if choice.given_limit is not None and not question.capturable:
+        with LiveBytes() as taken:
+            question.forward(images[:1])
+        batch_size = fitting(taken.peak, images, choice.given_limit, batch_size)
     whole = torch.cat([question.forward(part) for part in torch.split(images, batch_size)])
     occluded = whole[:, None].repeat(1, len(covers[0]), 1)
     jobs = [(i, k, cover) for i, row in enumerate(covers) for k, cover in enumerate(row)]

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from pipeline.attribution.labels import present_labels
 from pipeline.errors import MethodError, ModelError
 from pipeline.models.graph.captured import CapturedGraph, capture
 from pipeline.models.graph.quiet import quiet, reason
@@ -86,6 +87,12 @@ class Question:
     def graph(self) -> CapturedGraph:
         """The captured graph of the model for these images."""
         return self.once("graph", lambda: capture(self.model, self.images))
+
+    @property
+    def present(self) -> tuple[int, ...]:
+        """Labels above 0 that the regions of any image hold, ascending."""
+        regions = self.regions
+        return () if regions is None else self.once("present", lambda: present_labels(regions))
 
     @property
     def capturable(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +81,7 @@ def redrawn(model: nn.Module, *, seed: int) -> nn.Module:
     """Copy a model and draw its weights anew; its BatchNorm is not calibrated yet, see `random_twin`."""
     import torch
 
-    twin = _copy(model)
+    twin = copied(model)
     device = next((parameter.device for parameter in twin.parameters()), torch.device("cpu"))
     # drawn on the CPU, so that a seed means the same weights on every device
     generator = torch.Generator().manual_seed(seed)
@@ -122,7 +122,9 @@ def random_twins(
         yield random_twin(model, images, seed=seed + number)
 
 
-def recalibrate(model: nn.Module, images: Iterable[torch.Tensor]) -> None:
+def recalibrate(
+    model: nn.Module, images: Iterable[torch.Tensor], *, only: Collection[str] | None = None
+) -> None:
     """Set every BatchNorm's running statistics to those of given images, in place.
 
     Parameters
@@ -132,6 +134,8 @@ def recalibrate(model: nn.Module, images: Iterable[torch.Tensor]) -> None:
     images : iterable of torch.Tensor, each of shape (N, C, *spatial)
         Batches; the statistics are averages over them. TorchScript, whose momentum is fixed, is shown them
         until it has seen 40.
+    only : collection of str, optional
+        Names of the modules whose BatchNorm is set; all of them if absent.
 
     Raises
     ------
@@ -142,7 +146,10 @@ def recalibrate(model: nn.Module, images: Iterable[torch.Tensor]) -> None:
 
     batches = list(images)
     model.eval()
-    norms = [module for module in model.modules() if "BatchNorm" in _kind(module)]
+    named = model.named_modules()
+    norms: list[nn.Module] = [
+        module for name, module in named if "BatchNorm" in _kind(module) and (only is None or name in only)
+    ]
     norms = [norm for norm in norms if getattr(norm, "running_mean", None) is not None]
     if not norms:
         return
@@ -220,8 +227,8 @@ def check_twin(
     return TwinCheck(spread, relative, share, reason)
 
 
-def _copy(model: nn.Module) -> nn.Module:
-    """Copy a model without its gradients."""
+def copied(model: nn.Module) -> nn.Module:
+    """Copy a model, also TorchScript, without its gradients, in eval mode."""
     import torch
 
     try:

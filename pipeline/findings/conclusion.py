@@ -84,7 +84,9 @@ def conclude(
     skills = skill(results, target, protocol.seed)
     comparable, twins = drop_zero_maps(table, known_twins(audit.model, protocol, audit.folder))
     agreement = agreement_rows(comparable, protocol, target)
-    criteria = [judge(c, find(c, table, target, skills, agreement, interventions)) for c in protocol.criteria]
+    criteria = [
+        judge(c, find(c, table, target, skills, agreement, interventions, trust)) for c in protocol.criteria
+    ]
     rows = choose_pages([r.row for r in results], protocol.case_pages)
     record = AuditRecord(
         title=protocol.title or f"Audit of {_model_name(audit)}",

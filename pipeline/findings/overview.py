@@ -13,6 +13,7 @@ from pipeline.protocol import Criterion, Protocol
 from pipeline.record.interventions import Interventions
 from pipeline.record.parts import figure_of
 from pipeline.record.schema import Agreement, CaseResult, Figure, RegionRow, Role
+from pipeline.record.trust import Trust
 from pipeline.stages.average_marks import AVERAGE
 from pipeline.stages.measuring import NULL
 from pipeline.verdict import FINDINGS, Found
@@ -123,6 +124,7 @@ def find(
     skills: dict[str, Figure],
     rows: Sequence[Agreement],
     interventions: Interventions | None = None,
+    trust: Trust | None = None,
 ) -> Found | None:
     """Return the number that a criterion bounds; None where it was not measured."""
     from pipeline.comparison import mean_interval
@@ -130,6 +132,8 @@ def find(
 
     if FINDINGS[criterion.name].stage in ("covariates", "interventions"):
         return find_in_interventions(criterion, interventions) if interventions else None
+    if criterion.name in ("randomisation", "deletion"):
+        return _find_in_trust(criterion, trust) if trust else None
     if criterion.name == "skill_auc":
         return Found(skills["auc"], 0.5) if "auc" in skills else None
     metric = {"relevance_outside": "share_outside", "expected_regions": "expected_log2_density_lift"}.get(
@@ -154,6 +158,15 @@ def find(
         # average mask knows the experts: where a disease lies always at one place nothing could beat it
         return Found(min(figures, key=lambda f: f.low if f.low is not None else math.inf), 0.0)
     return None
+
+
+def _find_in_trust(criterion: Criterion, trust: Trust) -> Found | None:
+    """Return what was found when the maps of one method were questioned."""
+    row = next((row for row in trust.maps if row.method == criterion.method), None)
+    if row is None or (criterion.name == "deletion" and row.deletion is None):
+        return None
+    figure = row.deletion.over_random if criterion.name == "deletion" and row.deletion else row.left
+    return Found(figure, 0.0)
 
 
 def _margin(result: CaseResult, target: int) -> float:

@@ -106,7 +106,7 @@ class CaseWork:
         for index, target in enumerate(targets):
             self._add(method.name, target, "seconds", seconds)
             own = None if made.region_scores is None else made.region_scores[index].double().numpy()
-            values = _one_channel(made, index, signed=METHODS[method.name].signed)
+            values = one_channel(made, index, signed=METHODS[method.name].signed)
             self._keep(method.name, target, values, own)
             if method.name == "mace":
                 rows, masks = concept_rows(made, index, values.shape)
@@ -182,7 +182,7 @@ class CaseWork:
                 except AuditError as error:
                     self._refused(name, str(error))
                     continue
-                values = _one_channel(relevance, 0, signed=METHODS[method.name].signed)
+                values = one_channel(relevance, 0, signed=METHODS[method.name].signed)
                 if METHODS[method.name].signed and float(relevance.scores[0, target]) < 0:
                     values = -values
                 values = self._smooth(values)
@@ -230,7 +230,7 @@ class CaseWork:
     def display(self) -> dict[str, npt.NDArray[Any]]:
         """Arrays that the report draws, all on the model's grid."""
         arrays: dict[str, npt.NDArray[Any]] = {
-            "image": _shown(self.prepared, self.audit),
+            "image": shown_image(self.prepared, self.audit),
             "field": self.prepared.field,
         }
         arrays |= {
@@ -337,14 +337,15 @@ def on_model_grid(mask: BoolArray, prepared: Prepared) -> BoolArray:
     return grid
 
 
-def _one_channel(relevance: Relevance, index: int, *, signed: bool) -> npt.NDArray[np.float32]:
+def one_channel(relevance: Relevance, index: int, *, signed: bool) -> npt.NDArray[np.float32]:
+    """Add the colours of one map, or their sizes where its sign means nothing."""
     values = relevance.values[index]
     one = values.sum(0) if signed else values.abs().sum(0)
     plain: npt.NDArray[np.float32] = one.float().numpy()
     return plain
 
 
-def _shown(prepared: Prepared, audit: Audit) -> npt.NDArray[np.float32]:
+def shown_image(prepared: Prepared, audit: Audit) -> npt.NDArray[np.float32]:
     """Return the image on the model's grid as a reader knows it: photographs without their normalisation."""
     data = prepared.tensor[0].numpy()
     if data.ndim == 4:

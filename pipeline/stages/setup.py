@@ -109,6 +109,7 @@ def _check_names(protocol: Protocol) -> None:
         except AuditError as error:
             mistakes.append(str(error))
     mistakes += _check_twins(protocol)
+    mistakes += _check_trust(protocol)
     mistakes += _unreadable_cues(protocol)
     mistakes += [
         f"unknown null map {name!r} (known: {', '.join(NULLS)})"
@@ -160,6 +161,25 @@ def _check_twins(protocol: Protocol) -> list[str]:
             for c in protocol.criteria
             if c.name == "lift_over_twins" and c.method in names and c.method not in with_twins
         ]
+    return mistakes
+
+
+def _check_trust(protocol: Protocol) -> list[str]:
+    """Refuse criteria of trust that too few cases are questioned for."""
+    from pipeline.attribution import METHODS
+    from pipeline.comparison.statistics import FEWEST_PATIENTS
+    from pipeline.stages.questioned import is_cheap
+
+    asked = [c for c in protocol.criteria if c.name in ("randomisation", "deletion")]
+    mistakes = []
+    if asked and protocol.trust.cases < FEWEST_PATIENTS:
+        mistakes.append(f"criterion {asked[0].name!r} needs trust: {{cases: {FEWEST_PATIENTS}}} or more")
+    costly = [m.name for m in protocol.methods if m.name in METHODS and not is_cheap(m)]
+    mistakes += [
+        f"criterion 'randomisation' cannot be measured for {c.method}: its maps take too many passes"
+        for c in asked
+        if c.name == "randomisation" and c.method in costly
+    ]
     return mistakes
 
 

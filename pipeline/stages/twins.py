@@ -136,22 +136,27 @@ def _seed(protocol: Protocol, number: int) -> int:
 
 
 def _batches(model: OpenedModel, protocol: Protocol, cases: Sequence[Case]) -> list[torch.Tensor]:
-    """Prepare images that can be read; batches hold images of one shape, and never only one if avoidable."""
-    import torch
-
-    by_shape: dict[tuple[int, ...], list[torch.Tensor]] = {}
-    count = 0
+    """Prepare images that can be read."""
+    tensors: list[torch.Tensor] = []
     for index in np.random.default_rng(protocol.seed).permutation(len(cases)):
         try:
             path = cases[index].image
             image = read_volume(path) if protocol.modality == "mri" else read_photograph(path)
-            tensor = model.prepare(image).tensor
+            tensors.append(model.prepare(image).tensor)
         except AuditError:
             continue  # it is listed where the case itself is audited
-        by_shape.setdefault(tuple(tensor.shape), []).append(tensor)
-        count += 1
-        if count == CALIBRATED_ON:
+        if len(tensors) == CALIBRATED_ON:
             break
+    return batched(tensors)
+
+
+def batched(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Put images of one shape into batches of four, never one alone if avoidable."""
+    import torch
+
+    by_shape: dict[tuple[int, ...], list[torch.Tensor]] = {}
+    for tensor in tensors:
+        by_shape.setdefault(tuple(tensor.shape), []).append(tensor)
     batches = []
     for images in by_shape.values():
         parts = [images[i : i + BATCH] for i in range(0, len(images), BATCH)]

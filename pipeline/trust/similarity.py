@@ -100,6 +100,8 @@ def ssim(
     a, b, inside = _checked(one, other, field)
     if np.ptp(a[inside]) == 0 or np.ptp(b[inside]) == 0:
         return float("nan")
+    box = _around(inside)
+    a, b, inside = a[box], b[box], inside[box]
     window = min(WINDOW, *(size - 1 + size % 2 for size in a.shape))
     local: Any = structural_similarity(a, b, win_size=window, data_range=data_range, full=True)[1]
     return float(local[inside].mean())
@@ -134,6 +136,12 @@ def rank_matrix(maps: Sequence[npt.ArrayLike], field: BoolArray | None = None) -
     matrix: Floats = (ranks @ ranks.T) / np.outer(size, size)
     np.fill_diagonal(matrix, 1.0)
     return matrix
+
+
+def _around(inside: BoolArray) -> tuple[slice, ...]:
+    """Box around a field with room for the windows of its border."""
+    where = np.nonzero(inside)
+    return tuple(slice(max(0, int(i.min()) - WINDOW), int(i.max()) + 1 + WINDOW) for i in where)
 
 
 def _checked(

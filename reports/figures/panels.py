@@ -142,7 +142,7 @@ def draw_case(
                 next(cells)
         for item in maps:
             _draw_map(figure, scene, background, item, next(cells), width)
-        _draw_legend(figure, names, target, total)
+        draw_legend(figure, names, target, total)
 
 
 def lead_panels(scene: Scene, maps: Sequence[Map]) -> int:
@@ -254,7 +254,8 @@ def _draw_map(
         label(axes, plane)
 
 
-def _draw_legend(figure: Any, names: Sequence[str], target: str, total: float) -> None:
+def draw_legend(figure: Any, names: Sequence[str], target: str, total: float) -> None:
+    """Draw the colour scale and what the lines mean at the foot of a figure `total` millimetres high."""
     bar = place(figure, 9, total - 12, 44, 4)
     overlay.colour_bar(bar, shorten(target, 16))
     bar.tick_params(length=0, labelsize=6)

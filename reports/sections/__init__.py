@@ -24,6 +24,7 @@ from reports.sections import (
     interventions,
     lesions,
     limits,
+    method_card,
     methods,
     model,
     provenance,
@@ -32,6 +33,7 @@ from reports.sections import (
     review,
     shares,
     subgroups,
+    trust,
     wrong,
 )
 
@@ -41,6 +43,7 @@ SECTIONS: tuple[Callable[[Context], Section | None], ...] = (
     cohort.build,
     model.build,
     methods.build,
+    method_card.build,
     interventions.build,
     cues.build,
     agreement.build,
@@ -49,6 +52,7 @@ SECTIONS: tuple[Callable[[Context], Section | None], ...] = (
     regions.build,
     fill_bias.build,
     shares.build,
+    trust.build,
     subgroups.build,
     wrong.build,
     concepts.build,

@@ -162,11 +162,19 @@ def covers(draw: Callable, shape: tuple[int, ...]) -> Cover:
 
 
 def compare(
-    net: nn.Module, images: torch.Tensor, rows: list[list[Cover]], fill: object, budget: Budget
+    net: nn.Module,
+    images: torch.Tensor,
+    rows: list[list[Cover]],
+    fill: object,
+    budget: Budget,
+    *,
+    folded: bool,
 ) -> float:
     """Largest difference to full forward passes, in units of the largest logit."""
     graph = capture(net, images)
     plan = make_plan(graph, images.shape[1], images.dtype)
+    if folded:
+        plan.prepare()
     filler = make_fill(images, fill)
     worst = 0.0
     for i, row in enumerate(rows):
@@ -200,8 +208,10 @@ def check(data: st.DataObject, axes: int) -> None:
         rows = [[data.draw(covers(shape)) for _ in range(data.draw(st.integers(1, 4)))] for _ in range(count)]
         fill = data.draw(st.sampled_from([0.0, 0.7, "grey", "patch_mean", "image_mean", "blur", "tensor"]))
         donor = torch.randn(2, *shape) if fill == "tensor" else fill
-        budget = data.draw(st.sampled_from([Budget(), Budget(wave=1, batch=1, images=1), Budget(images=3)]))
-        assert compare(net, images, rows, donor, budget) <= TOLERANCE
+        budget = data.draw(
+            st.sampled_from([Budget(), Budget(wave=1, alive=1, batch=1, images=1), Budget(images=3)])
+        )
+        assert compare(net, images, rows, donor, budget, folded=data.draw(st.booleans())) <= TOLERANCE
 
 
 @settings(max_examples=50)

@@ -219,14 +219,16 @@ def test_unusable_options_are_refused(
         attribute(model, images, 1, "occlusion", **option)
 
 
-def test_a_tiny_memory_limit_gives_the_same(
-    model: nn.Module, images: torch.Tensor, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_tight_memory_limit_gives_the_same(model: nn.Module, images: torch.Tensor) -> None:
     roomy = attribute(model, images, 1, "occlusion", patch=5)
-    with caplog.at_level(logging.INFO, "pipeline.attribution.occlusion_engine"):
-        tight = attribute(model, images, 1, "occlusion", patch=5, memory_limit=1e-6)
-    assert "plain forward passes" in caplog.text
+    tight = attribute(model, images, 1, "occlusion", patch=5, memory_limit=1.55e-5)
     assert torch.allclose(roomy.values, tight.values, atol=1e-6)
+
+
+@pytest.mark.parametrize("wrap", [lambda m: m, Uncapturable])
+def test_a_memory_limit_below_one_pass_is_refused(model: nn.Module, images: torch.Tensor, wrap) -> None:
+    with pytest.raises(MethodError, match=r"less than a forward pass takes; give 0\.00002 or more"):
+        attribute(wrap(model), images, 1, "occlusion", patch=5, memory_limit=1e-6)
 
 
 def test_predicted_and_measured_cost_are_logged(

@@ -67,6 +67,32 @@ def test_the_box_of_the_segment_is_where_the_evidence_is(folder):
         assert entry["segments"][way]["share_of_field"] == pytest.approx(48 / np.prod(SHAPE), rel=0.01)
 
 
+def test_regions_covered_together_stand_beside_the_single_ones(folder):
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[3:6, 2:4, 8:12], labels[3:6, 4:6, 8:12] = 37, 38
+    image = nib.load(folder / "image.nii.gz")
+    nib.save(nib.Nifti1Image(labels, image.affine), folder / "labels.nii.gz")
+    out = folder / "regions"
+    place = {"model": str(folder / "model.pt"), "image": folder / "image.nii.gz", "out": out}
+    options = ("groups=[[37, 38]]", "pairs=true")
+    said = explain(
+        method="region_occlusion",
+        target="1",
+        regions=folder / "labels.nii.gz",
+        atlas=None,
+        options=options,
+        **place,
+    )
+    (entry,) = json.loads((out / "explain.json").read_text())["maps"].values()
+    (pair,) = entry["group_scores"]  # the two also touch: the pair is not asked twice
+    assert pair["regions"] == [37, 38]
+    assert pair["score"] == pytest.approx(
+        sum(entry["region_scores"].values()), rel=1e-4
+    )  # linear in the mean
+    assert pair["score"] > 0
+    assert any(line.startswith("Occlusion: ") and "forward passes" in line for line in said)
+
+
 def test_concepts_are_shown_from_a_file_if_they_are_faithful(folder):
     generator = torch.Generator().manual_seed(0)
     images = 0.1 + 0.02 * torch.rand(24, 1, *SHAPE, generator=generator)

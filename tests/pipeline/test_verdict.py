@@ -61,6 +61,8 @@ def test_a_fault_is_named_whatever_else_is_undecided():
         Criterion(name="relevance_outside", method="lrp", at_most=0.1),
         Criterion(name="lift_over_twins", method="lrp", at_least=2),
         Criterion(name="expected_regions", method="lrp", at_least=2),
+        Criterion(name="randomisation", method="lrp", at_most=0.1),
+        Criterion(name="deletion", method="lrp", at_least=2),
     ],
 )
 def test_maps_hold_sound_back_but_never_accuse(criterion):

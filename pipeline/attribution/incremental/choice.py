@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
+import torch
 
 from pipeline.attribution.fills import Box
-from pipeline.attribution.incremental.cost import Budget, forecast
+from pipeline.attribution.incremental.cost import Budget, better_apart, forecast, numbers_in
 from pipeline.attribution.incremental.plan import Plan, make_plan
 from pipeline.attribution.incremental.steps import LocalStep
-from pipeline.attribution.incremental.windows import Ints
+from pipeline.attribution.incremental.windows import Ints, ints
 from pipeline.attribution.question import Question
+from pipeline.errors import MethodError
 from pipeline.models.graph.captured import CapturedGraph
 
 FEW = 2
 """Covers an image below which preparing costs more than it saves."""
 OVERHEAD = 3e6
 """Multiplications that one step of one occlusion costs in handling."""
-
-LEAST = 256 * 2**20
-"""Bytes that may always be used beside the cache, where nothing else was asked for."""
+COPIES = 0.4
+"""Share of the room for copies of weights with BatchNorm folded in."""
+MAPS = 2
+"""Images' worth of memory for what is not computed: labels, masks, the map."""
+LARGEST = 16 * 2**20
+"""Bytes of the largest value of a batch: more of them do not fit the processor's caches."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +46,10 @@ class Choice:
         What it is expected to cost, for a reader.
     passes : float
         The same in forward passes.
+    memory : str
+        What it takes at most, for a reader.
+    given_limit : float or None
+        Gigabytes that were asked for and still have to be seen to.
     """
 
     plan: Plan | None
@@ -48,10 +57,12 @@ class Choice:
     images: int
     cost: str
     passes: float = 0.0
+    memory: str = ""
+    given_limit: float | None = None
 
     def __str__(self) -> str:
         how = "plain forward passes" if self.plan is None else "incremental"
-        return f"{how}, predicted {self.cost}"
+        return f"{how}, predicted {self.cost}" + (f"; memory: {self.memory}" if self.memory else "")
 
 
 def choose(
@@ -70,29 +81,73 @@ def choose(
     """
     given = [box for box in boxes if box is not None]
     images = question.images
-    limit = (memory_limit * 2**30) if memory_limit is not None else _free() / 2
-    size = images.element_size()
-    plain = Choice(None, Budget(), batch_size, f"{len(given) + len(images)} forward passes")
-    if not question.capturable or len(given) < FEW * len(images) or images.device.type != "cpu":
+    number = images.element_size()
+    limit = _free() / 2 if memory_limit is None else memory_limit * 2**30
+    plain = Choice(
+        None, Budget(), batch_size, f"{len(given) + len(images)} forward passes", given_limit=memory_limit
+    )
+    if not question.capturable:
+        return plain
+    forward = largest_at_once(question.graph) * number
+    if memory_limit is not None:
+        plain = replace(plain, images=fitting(forward, images, memory_limit, batch_size))
+    if len(given) < FEW * len(images) or images.device.type != "cpu":
         return plain
     plan = make_plan(question.graph, images.shape[1], images.dtype)
     low = np.array([[s.start for s in box] for box in given], np.int64)
     high = np.array([[s.stop for s in box] for box in given], np.int64)
+    apart = better_apart(plan.local, plan.source, (low, high))
+    if apart:
+        plan = make_plan(question.graph, images.shape[1], images.dtype, apart)
     full = max(sum(_whole(step) for step in (*plan.local, *plan.rest)), 1.0)
     work = operations_limit(plan, low, high, len(images))
     passes = work + len(given) * OVERHEAD * len(plan.local) / full
-    cache = sum(prod(plan.shapes[n]) for n in plan.needed) * size
-    largest = max(prod(shape) for shape in plan.shapes.values()) * size
-    usual = cache + max(2 * _forward(question.graph) * size, LEAST)
-    room = (min(limit, usual) if memory_limit is None else limit) - cache - 2 * largest
+    cache = sum(prod(plan.shapes[n]) for n in plan.needed) * number
+    bound = limit if memory_limit is not None else min(limit, cache + 2 * forward)
+    one, waiting = (v * number for v in _least(plan, low, high))
+    room = bound - cache - one - waiting - MAPS * images[0].nbytes
     if room < 0 or passes > 1.1 * (len(given) + len(images)):
-        fitting = int(limit / (4 * largest))
-        return Choice(None, Budget(), max(1, min(batch_size, fitting)), plain.cost)
+        return plain
+    room -= plan.prepare(room * COPIES)
     budget = Budget(
-        wave=int(min(room / 4, 512 * 2**20)), batch=int(max(min(room / 8, 16 * 2**20), 1)), images=batch_size
+        wave=int(waiting + room / 2),
+        alive=int(one + room / 2),
+        batch=int(min(one + room / 2, LARGEST)),
+        images=batch_size,
+    )
+    mega = 2**20
+    memory = (
+        f"at most {bound / mega:.1f} MiB beside model and images "
+        f"(activations kept {cache / mega:.1f}, a forward pass {forward / mega:.1f})"
     )
     cost = f"{passes:.1f} forward passes for {len(given)} occlusions (operations alone {work:.1f})"
-    return Choice(plan, budget, batch_size, cost, passes)
+    return Choice(plan, budget, batch_size, cost, passes, memory)
+
+
+def _least(plan: Plan, low: Ints, high: Ints) -> tuple[float, float]:
+    """Numbers that one occlusion needs while computed, and one waiting at the start of every stretch."""
+    boxes, alive, waiting = (low, high), 0.0, 0.0
+    for stretch in plan.stretches:
+        waiting += float(numbers_in(boxes, plan.shapes[stretch[0].value]).max())
+        for section in stretch:
+            ahead = forecast(section.steps, section.value, boxes, plan.shapes)
+            alive, boxes = max(alive, float(ahead.alive.max())), ahead.boxes
+            if section.rest:
+                shape = plan.shapes[section.result]
+                boxes = np.zeros((1, len(shape) - 2), np.int64), ints(shape[2:])[None]
+    return alive, waiting
+
+
+def fitting(forward: float, images: torch.Tensor, memory_limit: float, batch_size: int) -> int:
+    """Images in a plain pass of so many bytes each that `memory_limit` gigabytes have room for."""
+    image = images[0].nbytes
+    each, once = forward + 2 * image, MAPS * image  # an image is copied, and put into a batch
+    if each + once > memory_limit * 2**30:
+        raise MethodError(
+            f"memory_limit of {memory_limit:.3g} GB is less than a forward pass takes",
+            f"give {(each + once) / 2**30 + 5e-6:.5f} or more",
+        )
+    return int(min(batch_size, (memory_limit * 2**30 - once) // each))
 
 
 def operations_limit(plan: Plan, low: Ints, high: Ints, images: int = 1) -> float:
@@ -107,11 +162,12 @@ def operations_limit(plan: Plan, low: Ints, high: Ints, images: int = 1) -> floa
     """
     rest = sum(_whole(step) for step in plan.rest)
     full = rest + sum(_whole(step) for step in plan.local)
-    again = float(forecast(plan.local, plan.source, (low, high)).effort.sum()) + len(low) * rest
+    ahead = forecast(plan.local, plan.source, (low, high), plan.shapes)
+    again = float(ahead.effort.sum()) + len(low) * rest
     return images + again / max(full, 1.0)
 
 
-def _forward(graph: CapturedGraph) -> int:
+def largest_at_once(graph: CapturedGraph) -> int:
     """Numbers that are alive at once, at most, in a plain forward pass of one image."""
     operations = [op for op in graph.operations if op.dynamic]
     last = {name: op.name for op in operations for name in op.inputs}

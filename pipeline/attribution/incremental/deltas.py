@@ -98,8 +98,20 @@ def memory_format(axes: int, dtype: torch.dtype) -> torch.memory_format:
     return formats.get(axes, torch.contiguous_format)
 
 
+def empty(like: torch.Tensor, items: int, channels: int, size: Ints) -> torch.Tensor:
+    """Room for boxes of an activation of the type of `like`, shape (items, channels, *size)."""
+    layout = memory_format(len(size), like.dtype)
+    shape = (items, channels, *size.tolist())
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
+
+
 def window(
-    clean: torch.Tensor, delta: Change | None, starts: Ints, size: Ints, border: float = 0.0
+    clean: torch.Tensor,
+    delta: Change | None,
+    starts: Ints,
+    size: Ints,
+    border: float = 0.0,
+    into: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Cut boxes out of an activation in which each occlusion's changes are put.
 
@@ -114,6 +126,8 @@ def window(
     size : integer array, shape (axes,)
     border : float
         Value outside the activation.
+    into : torch.Tensor, optional
+        Where to put them: some channels of a larger window, say.
 
     Returns
     -------
@@ -121,9 +135,7 @@ def window(
     """
     limit = ints(clean.shape[2:])
     low, high = np.maximum(starts, 0), np.minimum(starts + size, limit)
-    layout = memory_format(len(limit), clean.dtype)
-    shape = (len(starts), clean.shape[1], *size.tolist())
-    cut = torch.empty(shape, dtype=clean.dtype, device=clean.device, memory_format=layout)
+    cut = empty(clean, len(starts), clean.shape[1], size) if into is None else into
     if (low != starts).any() or (high != starts + size).any():
         cut.fill_(border)
     _copy(clean, None, low, high, cut, starts)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import torch
 
@@ -14,6 +15,34 @@ from pipeline.attribution.incremental.steps import Averaged, Joined, LocalStep, 
 from pipeline.attribution.incremental.translate import Translator, affine_of
 from pipeline.models.graph.captured import CapturedGraph
 from pipeline.models.graph.operation import Batch, Operation
+
+SHRINKS = 0.5
+"""Occlusions wait for others where what they hold has shrunk to this, so that more go on together."""
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """Steps that one batch of occlusions goes through at once.
+
+    Attributes
+    ----------
+    local : tuple of LocalStep
+        Computed in boxes.
+    rest : tuple of Step
+        After them, computed in full.
+    value, result : str
+        The one value that goes in, and the one that comes out.
+    """
+
+    local: tuple[LocalStep, ...]
+    rest: tuple[Step, ...]
+    value: str
+    result: str
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All of them."""
+        return (*self.local, *self.rest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +61,7 @@ class Plan:
         Activation-shaped values that do not depend on the image.
     shape : tuple of int
         Shape of one image, (1, C, *spatial).
+    dtype : torch.dtype
     """
 
     source: str
@@ -40,6 +70,7 @@ class Plan:
     rest: tuple[Step, ...]
     fixed: Mapping[str, torch.Tensor]
     shape: tuple[int, ...]
+    dtype: torch.dtype
 
     @cached_property
     def frontier(self) -> tuple[str, ...]:
@@ -61,34 +92,94 @@ class Plan:
         return {self.source: self.shape, **{s.name: s.shape for s in (*self.local, *self.rest)}}
 
     @cached_property
-    def segments(self) -> tuple[tuple[LocalStep, ...], ...]:
-        """Local steps, cut wherever a single changing value is alive whose untouched form is kept."""
-        last: dict[str, int] = {}
-        for i, step in enumerate(self.local):
-            last.update(dict.fromkeys(step.inputs, i))
-        last.update(dict.fromkeys(self.frontier, len(self.local)))
-        alive: set[str] = {self.source}
-        cuts, begin = [], 0
-        for i, step in enumerate(self.local):
+    def stretches(self) -> tuple[tuple[Section, ...], ...]:
+        """Sections in order, put together so that from one stretch to the next occlusions hold much less."""
+        stretches: list[tuple[Section, ...]] = []
+        stretch: list[Section] = []
+        most = 0
+        for section in self.sections:
+            stretch.append(section)
+            left = prod(self.shapes[section.result])
+            most = max(most, left)
+            if left <= SHRINKS * most:
+                stretches.append(tuple(stretch))
+                stretch, most = [], 0
+        return tuple(stretches) + ((tuple(stretch),) if stretch else ())
+
+    @cached_property
+    def sections(self) -> tuple[Section, ...]:
+        """All steps, cut wherever a single value is alive: while local, one whose untouched form is kept."""
+        steps = (*self.local, *self.rest)
+        last = {n.partition(":")[0]: i for i, step in enumerate(steps) for n in step.inputs}
+        last[self.output] = len(steps)
+        ends = len(self.local) if self.rest else len(steps) + 1
+        sections: list[Section] = []
+        alive, begin, value, most = {self.source}, 0, self.source, 0
+        for i, step in enumerate(steps):
             alive = {n for n in alive | {step.name} if last.get(n, -1) > i}
-            if alive == {step.name} and step.name in self.needed:
-                cuts.append(self.local[begin : i + 1])
-                begin = i + 1
-        if begin < len(self.local):
-            cuts.append(self.local[begin:])
-        return tuple(cuts)
+            most = max(most, prod(step.shape))
+            if i < ends - 1:
+                cut = step.name in self.needed
+            else:  # where locality ends, boxes are pasted and the rest is begun in one go
+                cut = i >= ends and step.divisible and prod(step.shape) <= SHRINKS * most
+            if (cut and alive == {step.name}) or i == len(steps) - 1:
+                middle = min(max(ends, begin), i + 1)
+                local, rest = self.local[begin:middle], steps[middle : i + 1]
+                sections.append(Section(local, rest, value, step.name if i < len(steps) - 1 else self.output))
+                begin, value, most = i + 1, step.name, 0
+        return tuple(sections)
+
+    @cached_property
+    def ahead(self) -> dict[str, float]:
+        """Multiplications of all local steps after each local value, for a whole image."""
+        left = 0.0
+        found = {}
+        for step in reversed(self.local):
+            found[step.name] = left
+            left += float(step.effort(step.limit[None])[0])
+        return found
+
+    def prepare(self, room: float = float("inf")) -> int:
+        """Fold and lay out weights within `room` bytes, those first that are few for what they compute.
+
+        Returns
+        -------
+        int
+            Bytes taken.
+        """
+        layout = memory_format(len(self.shape) - 2, self.dtype)
+        found = [
+            (stage.copies(layout) / prod(step.shape), k, stage)
+            for k, step in enumerate((*self.local, *self.rest))
+            for stage in (step.stages if isinstance(step, Windowed) else ())
+            if isinstance(stage, Convolution) and stage.copies(layout)
+        ]
+        taken = 0
+        for _, _, stage in sorted(found, key=lambda one: one[:2]):
+            if taken + stage.copies(layout) <= room:
+                taken += stage.copies(layout)
+                stage.prepare(layout)
+        return taken
 
 
-def make_plan(graph: CapturedGraph, channels: int, dtype: torch.dtype) -> Plan:
-    """Make the plan of a captured graph, with the weights the model has now."""
-    return _Planner(graph, channels, dtype).plan()
+def make_plan(
+    graph: CapturedGraph, channels: int, dtype: torch.dtype, apart: frozenset[str] = frozenset()
+) -> Plan:
+    """Make the plan of a captured graph, with the weights the model has now.
+
+    Poolings named in `apart` are not joined to the convolution before them.
+    """
+    return _Planner(graph, channels, dtype, apart).plan()
 
 
 class _Planner:
-    def __init__(self, graph: CapturedGraph, channels: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self, graph: CapturedGraph, channels: int, dtype: torch.dtype, apart: frozenset[str]
+    ) -> None:
         self.graph = graph
+        self.apart = apart
         self.weights = graph.static(1)
-        self.layout = memory_format(len(graph.spatial), dtype)
+        self.dtype = dtype
         self.shape = (1, channels, *graph.spatial)
         self.shapes = {graph.source: self.shape}
         self.translate = Translator(self.weights, self.shapes)
@@ -104,8 +195,6 @@ class _Planner:
             if op.dynamic:
                 self.shapes[op.name] = op.shape_for(1)
                 self._add(op)
-        for step in self.steps.values():
-            self._lay_out(step)
         local, rest, inside = [], [], {self.graph.source}
         fixed: dict[str, torch.Tensor] = {}
         for step in self.steps.values():
@@ -117,7 +206,8 @@ class _Planner:
                 rest.append(step)
             if isinstance(step, LocalStep):
                 fixed |= {n: self.weights[n] for n in step.inputs if n in self.weights}
-        return Plan(self.graph.source, self.graph.output, tuple(local), tuple(rest), fixed, self.shape)
+        ends = self.graph.source, self.graph.output
+        return Plan(*ends, tuple(local), tuple(rest), fixed, self.shape, self.dtype)
 
     def _add(self, op: Operation) -> None:
         step = self.translate(op) if op.name not in self.read else None
@@ -161,11 +251,9 @@ class _Planner:
         stage = before.stages[-1]
         if not isinstance(stage, Convolution):
             return False
-        scale, shift = affine_of(op, self.weights)
-        weight = stage.weight.double() * scale.reshape(-1, *[1] * (stage.weight.ndim - 1))
-        bias = shift if stage.bias is None else stage.bias.double() * scale + shift
-        kind = stage.weight.dtype  # rounded once
-        before.stages[-1] = replace(stage, weight=weight.to(kind), bias=bias.to(kind))
+        if stage.scale is not None:
+            return False
+        stage.normalise(*affine_of(op, self.weights))
         return True
 
     @staticmethod
@@ -181,20 +269,17 @@ class _Planner:
         while before.touches and before.touches[-1].rising:
             step.touches.insert(0, before.touches.pop())
 
-    @staticmethod
-    def _follows(step: Windowed, before: Step) -> bool:
+    def _follows(self, step: Windowed, before: Step) -> bool:
         """Pooling right after a convolution: what is between need not be kept."""
         if not isinstance(before, Windowed) or before.touches or not before.fresh or not step.fresh:
+            return False
+        if step.name in self.apart:
             return False
         if not isinstance(before.stages[-1], Convolution) or isinstance(step.stages[0], Convolution):
             return False
         if type(step.stages[0]).__name__ not in {"MaxPool", "AvgPool"}:
             return False
         before.stages += step.stages
+        before.pooling = step.name
         before.touches = step.touches
         return True
-
-    def _lay_out(self, step: Step) -> None:
-        for stage in step.stages if isinstance(step, Windowed) else ():
-            if isinstance(stage, Convolution):
-                stage.weight = stage.weight.contiguous(memory_format=self.layout)

@@ -37,6 +37,11 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    def say(self, text: str) -> None:
+        """Show a line above the bar."""
+        if self.shown:
+            self._bar.console.print(text, highlight=False)
+
     def advance(self, count: int) -> None:
         """`count` more are done."""
         self.done += count

@@ -17,6 +17,8 @@ from pipeline.attribution.incremental.windows import Ints, Window, box_of
 from pipeline.models.graph.convolution import convolve_forward
 
 Pools = dict[int, Callable[..., torch.Tensor]]
+FOLDED = 2**18
+"""Weights folded at a time."""
 _MAX: Pools = {2: functional.max_pool2d, 3: functional.max_pool3d}
 _AVG: Pools = {2: functional.avg_pool2d, 3: functional.avg_pool3d}
 
@@ -34,12 +36,15 @@ class Stage:
         What it reads outside the image.
     effort : float
         Multiplications an output position.
+    reads : int
+        Channels of its input; 0: as many as it makes.
     """
 
     window: Window
     limit: Ints
     border: float
     effort: float = 0.0
+    reads: int = 0
 
     def compute(self, cut: torch.Tensor, starts: Ints, size: Ints) -> torch.Tensor:
         """Compute outputs at `starts`, of one `size`, from the windows that were cut for them."""
@@ -52,7 +57,15 @@ class Stage:
 
 @dataclass(eq=False)
 class Convolution(Stage):
-    """Convolution with BatchNorm folded in."""
+    """Convolution, with BatchNorm after it: applied to its result, or folded into its weights.
+
+    Folding (and laying out) takes a copy of the weights, so it is done where memory allows: see `prepare`.
+
+    Attributes
+    ----------
+    scale, shift : torch.Tensor of float64 or None, shape (channels,)
+        BatchNorm that is still to be folded.
+    """
 
     weight: torch.Tensor = field(kw_only=True)
     bias: torch.Tensor | None = field(kw_only=True)
@@ -60,6 +73,37 @@ class Convolution(Stage):
     padding: list[int] = field(kw_only=True)
     dilation: list[int] = field(kw_only=True)
     groups: int = field(kw_only=True)
+    scale: torch.Tensor | None = field(default=None, kw_only=True)
+    shift: torch.Tensor | None = field(default=None, kw_only=True)
+    _rounded: tuple[torch.Tensor, ...] | None = field(default=None, init=False, repr=False)
+
+    def normalise(self, scale: torch.Tensor, shift: torch.Tensor) -> None:
+        """Let a BatchNorm follow."""
+        self.scale = scale
+        self.shift = shift if self.bias is None else self.bias.double() * scale + shift
+        self.bias = None
+
+    def copies(self, layout: torch.memory_format) -> int:
+        """Bytes that `prepare` takes."""
+        ready = self.scale is None and self.weight.is_contiguous(memory_format=layout)
+        return 0 if ready else self.weight.nbytes
+
+    def prepare(self, layout: torch.memory_format) -> None:
+        """Fold BatchNorm and bring the weights into `layout`, in a copy of them."""
+        if not self.copies(layout):
+            return
+        weight = torch.empty_like(self.weight, memory_format=layout)
+        if self.scale is None:
+            self.weight = weight.copy_(self.weight)
+            return
+        assert self.shift is not None
+        scale = self.scale.reshape(-1, *[1] * (weight.ndim - 1))
+        some = max(1, FOLDED // max(weight[0].numel(), 1))
+        parts = (torch.split(v, some) for v in (weight, self.weight, scale))
+        for into, given, factor in zip(*parts, strict=True):
+            into.copy_(given.double() * factor)  # rounded once
+        self.weight, self.bias = weight, self.shift.to(weight.dtype)
+        self.scale = self.shift = None
 
     def compute(self, cut: torch.Tensor, starts: Ints, size: Ints) -> torch.Tensor:  # noqa: ARG002
         """Compute outputs from windows."""
@@ -71,7 +115,16 @@ class Convolution(Stage):
 
     def _apply(self, x: torch.Tensor, padding: list[int]) -> torch.Tensor:
         settings = (self.stride, padding, self.dilation, self.groups)
-        return convolve_forward(x, self.weight, self.bias, *settings)
+        if self.weight.numel() > x.numel() and self.weight.is_contiguous():
+            x = x.contiguous()  # else the many weights were brought into its order, at every call
+        result = convolve_forward(x, self.weight, self.bias, *settings)
+        if self.scale is None or self.shift is None:
+            return result
+        if self._rounded is None:
+            shape = (-1, *[1] * (result.ndim - 2))
+            self._rounded = tuple(v.to(result.dtype).reshape(shape) for v in (self.scale, self.shift))
+        scale, shift = self._rounded
+        return torch.addcmul(shift, result, scale, out=result)
 
 
 @dataclass(eq=False)

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipeline.attribution.incremental.deltas import Change, Delta, pasted, same_boxes, window
+from pipeline.attribution.incremental.deltas import Change, Delta, empty, pasted, same_boxes, window
 from pipeline.attribution.incremental.stages import Stage
 from pipeline.attribution.incremental.windows import Ints, Window, alike, clipped, ints
-from pipeline.models.graph.operation import Operation
+from pipeline.models.graph.operation import Batch, Operation
 
 Values = Mapping[str, torch.Tensor]
 Boxes = tuple[Ints, Ints]
@@ -65,6 +65,11 @@ class Step:
         """Spatial shape of the result."""
         return ints(self.shape[2:])
 
+    @property
+    def divisible(self) -> bool:
+        """Whether the result for several images is that of one after the other along the first axis."""
+        return False
+
     def whole(self, values: Values, images: int) -> torch.Tensor:
         """Compute the result for whole images."""
         return self._touched(self._whole(values, images))
@@ -85,6 +90,12 @@ class Opaque(Step):
     operation: Operation
     static: Callable[[int], Values]
 
+    @property
+    def divisible(self) -> bool:
+        """As captured."""
+        shape = self.operation.shape
+        return shape[:1] == (Batch(1),) and not any(isinstance(d, Batch) for d in shape[1:])
+
     def results(self, values: Values, images: int) -> Any:
         """All its results."""
         missing = [n for n in self.operation.inputs if n not in values]
@@ -101,6 +112,11 @@ class Opaque(Step):
 @dataclass(eq=False)
 class LocalStep(Step):
     """A step whose result changes only where its input changed, or nearby."""
+
+    @property
+    def divisible(self) -> bool:
+        """Always: only such operations are local."""
+        return True
 
     @property
     def needs_clean(self) -> tuple[str, ...]:
@@ -120,6 +136,11 @@ class LocalStep(Step):
         numbers: Floats = size.prod(1) * float(self.shape[1])
         return numbers
 
+    def scratch(self, size: Ints) -> Floats:
+        """Numbers held at most while boxes of these sizes are computed, the result included."""
+        numbers: Floats = size.prod(1) * float(self.shape[1])
+        return numbers
+
     def _place(self, deltas: Sequence[Change]) -> tuple[Ints, Ints]:
         """Find starts and common size of the boxes that changes reach."""
         return alike(*self.reach([(d.starts, d.starts + d.size) for d in deltas]), self.limit)
@@ -130,6 +151,8 @@ class Windowed(LocalStep):
     """Stages that look at windows, one after the other, without keeping what is between."""
 
     stages: list[Stage]
+    pooling: str = ""
+    """Name of the pooling's own value, where one is joined to a convolution."""
 
     @property
     def window(self) -> Window:
@@ -189,6 +212,17 @@ class Windowed(LocalStep):
             start, size = stage.window.needs(start, size)
         return total
 
+    def scratch(self, size: Ints) -> Floats:
+        """Numbers held at most: what is cut out, and what each stage makes of it."""
+        start, most = np.zeros_like(size), np.zeros(len(size))
+        made = super().scratch(size)
+        for k, stage in enumerate(reversed(self.stages)):
+            start, size = stage.window.needs(start, size)
+            first = k == len(self.stages) - 1
+            read: Floats = size.prod(1) * float(stage.reads if first and stage.reads else self.shape[1])
+            most, made = np.maximum(most, made if first and self.window.trivial else made + read), read
+        return most
+
 
 def _fill_outside(values: torch.Tensor, starts: Ints, limit: Ints, border: float) -> None:
     """Put `border` where boxes leave the image, between two stages."""
@@ -209,8 +243,15 @@ class Joined(LocalStep):
     """Numbers of several activations (or one) at the same place: +, ×, concatenation, activation, affine."""
 
     join: Callable[[Sequence[torch.Tensor]], torch.Tensor]
+    concatenates: bool = False
+    """Whether channels are put one after the other."""
     as_touch: Touch | None = None
     """The same, applied to a tensor that may be changed; only where there is one input."""
+
+    def scratch(self, size: Ints) -> Floats:
+        """Numbers held at most: the result and, where boxes differ, the inputs cut alike."""
+        alone = len(self.inputs) == 1 or self.concatenates
+        return super().scratch(size) * (1 if alone else 1 + len(self.inputs))
 
     @property
     def needs_clean(self) -> tuple[str, ...]:
@@ -230,18 +271,36 @@ class Joined(LocalStep):
 
     def change(self, deltas: Sequence[Change | None], clean: Values) -> Delta:
         """Change of the result."""
+        if self.concatenates and any(not isinstance(d, Delta) for d in deltas):
+            starts, size = self._place([d for d in deltas if d is not None])
+            return Delta(self._touched(self._side_by_side(deltas, clean, starts, size)), starts)
         given = zip(self.inputs, deltas, strict=True)
         even = [None if d is None else d.even(clean.get(name)) for name, d in given]
         known = [d for d in even if d is not None]
         if len(known) == len(even) and same_boxes(known):
             return Delta(self._touched(self.join([d.values for d in known])), known[0].starts)
         starts, size = self._place(known)
+        if self.concatenates:
+            return Delta(self._touched(self._side_by_side(even, clean, starts, size)), starts)
         target = Delta(known[0].values.new_empty((len(starts), 0, *size.tolist())), starts)
         parts = [
             d.values if d is not None and same_boxes([d, target]) else window(clean[name], d, starts, size)
             for name, d in zip(self.inputs, even, strict=True)
         ]
         return Delta(self._touched(self.join(parts)), starts)
+
+    def _side_by_side(
+        self, deltas: Sequence[Change | None], clean: Values, starts: Ints, size: Ints
+    ) -> torch.Tensor:
+        """Put windows of all inputs into one tensor, channels one after the other."""
+        first = clean[self.inputs[0]]
+        joined = empty(first, len(starts), self.shape[1], size)
+        channel = 0
+        for name, delta in zip(self.inputs, deltas, strict=True):
+            count = clean[name].shape[1]
+            window(clean[name], delta, starts, size, into=joined[:, channel : channel + count])
+            channel += count
+        return joined
 
 
 @dataclass(eq=False)
@@ -268,3 +327,10 @@ class Averaged(Step):
 def whole_value(clean: torch.Tensor, delta: Change | None, images: int) -> torch.Tensor:
     """Whole activations of several occlusions."""
     return clean.expand(images, *clean.shape[1:]) if delta is None else pasted(clean, delta)
+
+
+def whole_values(change: Change) -> torch.Tensor:
+    """Whole values of several occlusions, of which nothing else is known."""
+    if isinstance(change, Delta):
+        return change.values
+    return torch.cat([part.values for part in change.parts])

@@ -65,6 +65,7 @@ class Translator:
             "dilation": dilation.tolist(),
             "groups": op.arguments["groups"],
             "effort": float(weight.numel()),
+            "reads": self.shapes.get(op.inputs[0], (1, 0))[1],
         }
         limit = self._limit(op)
         if op.arguments["transposed"]:
@@ -244,7 +245,8 @@ class Translator:
             )
             return result
 
-        return Joined(op.name, tuple(names), shape, join) if names else None
+        distinct = len(set(op.inputs)) == len(op.inputs)
+        return Joined(op.name, tuple(names), shape, join, op.kind == "cat" and distinct) if names else None
 
     # -- helpers -------------------------------------------------------------------------------------------
 
