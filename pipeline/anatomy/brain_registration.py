@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.anatomy.brain_mask import brain_mask
 from pipeline.anatomy.brain_template import load_template
+from pipeline.anatomy.brain_working import WorkingImage, coarse, template_image, working_image
 from pipeline.images.types import Affine, BoolArray, FloatArray, Volume
 
 if TYPE_CHECKING:
@@ -18,10 +18,39 @@ if TYPE_CHECKING:
 Points = npt.NDArray[np.float64]
 
 AFFINE_STEPS_MM = (8.0, 4.0)
-LEVELS = ((8.0, 40), (4.0, 40), (2.0, 24))  # spacing in mm, iterations
 STARTS_DEGREES = (0.0, -22.0, 22.0)
-SMOOTH_VOXELS = 1.4
-_MARGIN_MM = 12.0
+_LOCAL_VOXELS = 2.0  # width of the neighbourhood whose mean and contrast are taken off
+_LEAST_CONTRAST = 0.03
+
+
+class Level(NamedTuple):
+    """One level of the deformation.
+
+    Attributes
+    ----------
+    step : float
+        Voxel size in millimetres.
+    iterations : int
+    smoothing : float
+        Standard deviation of the Gaussian on the field after every iteration, in voxels.
+    own : float
+        Share of the intensities themselves; the rest is their local contrast.
+    diffeomorphic : bool
+        Whether updates are composed through their exponential (slower, hardly folds) or added.
+    """
+
+    step: float
+    iterations: int
+    smoothing: float
+    own: float
+    diffeomorphic: bool
+
+
+LEVELS = (
+    Level(8.0, 400, 1.4, own=0.0, diffeomorphic=False),
+    Level(4.0, 400, 1.4, own=0.0, diffeomorphic=False),
+    Level(2.0, 40, 1.2, own=0.3, diffeomorphic=True),
+)
 
 
 @dataclass(frozen=True)
@@ -88,7 +117,8 @@ def register(volume: Volume, *, deformable: bool = True, threads: int = 2) -> Re
     """Register a T1 brain, with or without its skull, to the MNI152 template.
 
     The brain is cut out, its bias field removed (N4), its grey values matched to the template's; a
-    multi-start affine maximises mutual information, and diffeomorphic demons do the rest at 8, 4 and 2 mm.
+    multi-start affine maximises mutual information, and demons on local contrast do the rest at 8, 4 and
+    2 mm, the last level diffeomorphic.
     Nothing is judged here: see `pipeline.anatomy.brain_quality`.
 
     Parameters
@@ -114,92 +144,11 @@ def register(volume: Volume, *, deformable: bool = True, threads: int = 2) -> Re
     doi:10.1109/TMI.2003.809072 (mutual information); Vercauteren et al. 2009,
     doi:10.1016/j.neuroimage.2008.10.040 (demons).
     """
-    patient = working_image(volume, LEVELS[-1][0], threads)
+    patient = working_image(volume, LEVELS[-1].step, threads)
     affine = _affine(patient, threads)
     if not deformable:
         return identity(affine)
     return _demons(patient, affine, threads)
-
-
-@dataclass(frozen=True)
-class WorkingImage:
-    """A brain cut out, unbiased, on an isotropic grid along the world's axes; white matter about 1."""
-
-    data: FloatArray
-    brain: BoolArray
-    affine: Affine
-
-
-def working_image(volume: Volume, step: float, threads: int = 2) -> WorkingImage:
-    """Cut out the brain and bring it onto a grid of `step` mm with a margin, without its bias field."""
-    from scipy.ndimage import affine_transform, gaussian_filter
-
-    mask = brain_mask(volume)
-    here = np.argwhere(mask)
-    corners = np.array(np.meshgrid(*zip(here.min(0), here.max(0), strict=True))).reshape(3, -1)
-    world = volume.affine[:3, :3] @ corners + volume.affine[:3, 3:]
-    low, high = world.min(1) - _MARGIN_MM, world.max(1) + _MARGIN_MM
-    affine = np.diag([step, step, step, 1.0])
-    affine[:3, 3] = low
-    shape = tuple(int(n) for n in np.ceil((high - low) / step).astype(int) + 1)
-    pull = np.linalg.inv(volume.affine) @ affine
-    blur = [0.4 * max(step / s - 1, 0) for s in volume.spacing]
-    data = gaussian_filter(np.where(mask, np.nan_to_num(volume.data), 0).astype(np.float32), blur)
-    sampled = affine_transform(data, pull[:3, :3], pull[:3, 3], output_shape=shape, order=1)
-    share = affine_transform(mask.astype(np.float32), pull[:3, :3], pull[:3, 3], output_shape=shape, order=1)
-    brain = share > 0.5
-    clean = np.where(brain, np.clip(sampled, 0, None), 0)
-    top = float(np.percentile(clean[brain], 95)) if brain.any() else 1.0
-    clean = (clean / max(top, 1e-6)).astype(np.float32)
-    return WorkingImage(_unbiased(clean, brain, step, threads), brain, affine)
-
-
-def _unbiased(data: FloatArray, brain: BoolArray, step: float, threads: int) -> FloatArray:
-    """Divide by the N4 bias field, estimated at about 6 mm."""
-    import SimpleITK as sitk  # noqa: N813
-
-    shrink = max(1, round(6.0 / step))
-    image, mask = _image(data, np.eye(4)), _image(brain.astype(np.uint8), np.eye(4))
-    n4 = sitk.N4BiasFieldCorrectionImageFilter()
-    n4.SetMaximumNumberOfIterations([12, 8, 6])
-    n4.SetNumberOfControlPoints([4, 4, 4])
-    n4.SetNumberOfThreads(threads)
-    n4.Execute(sitk.Shrink(image, [shrink] * 3), sitk.Shrink(mask, [shrink] * 3))
-    field = np.asarray(sitk.GetArrayFromImage(n4.GetLogBiasFieldAsImage(image))).T
-    out = np.where(brain, data / np.exp(field), 0)
-    return np.asarray(out / max(float(np.percentile(out[brain], 95)), 1e-6), np.float32)
-
-
-def _image(data: npt.NDArray[Any], affine: Affine) -> sitk.Image:
-    """Wrap an array whose grid runs along the world's axes; RAS+ stands in for ITK's frame throughout."""
-    import SimpleITK as sitk  # noqa: N813
-
-    image = sitk.GetImageFromArray(np.ascontiguousarray(data.T))
-    image.SetSpacing([float(s) for s in np.diag(affine)[:3]])
-    image.SetOrigin([float(o) for o in affine[:3, 3]])
-    return image
-
-
-def _template_image(step: float) -> sitk.Image:
-    """Template T1 for a grid of `step` mm: smoothed, at 1 mm up to 2 mm and 2 mm beyond."""
-    from scipy.ndimage import gaussian_filter
-
-    template = load_template()
-    t1 = np.where(template.brain, template.t1, 0)
-    data = gaussian_filter(t1 / np.percentile(t1[template.brain], 95), 0.35 * (step - 1))
-    stride = 1 if step <= 2 else 2
-    affine = template.affine @ np.diag([stride, stride, stride, 1.0])
-    return _image(data[::stride, ::stride, ::stride].astype(np.float32), affine)
-
-
-def _coarse(image: WorkingImage, step: float) -> sitk.Image:
-    """Shrink a working image to `step` mm."""
-    import SimpleITK as sitk  # noqa: N813
-    from scipy.ndimage import gaussian_filter
-
-    factor = round(step / image.affine[0, 0])
-    data = gaussian_filter(image.data, 0.4 * factor) if factor > 1 else image.data
-    return sitk.Shrink(_image(data, image.affine), [factor] * 3)
 
 
 def _affine(patient: WorkingImage, threads: int) -> Affine:
@@ -210,7 +159,7 @@ def _affine(patient: WorkingImage, threads: int) -> Affine:
     volume_ratio = template.brain.sum() / (patient.brain.sum() * np.linalg.det(patient.affine[:3, :3]))
     here = np.argwhere(patient.brain).mean(0) @ patient.affine[:3, :3] + patient.affine[:3, 3]
     there = np.argwhere(template.brain).mean(0) + template.affine[:3, 3]
-    fixed, moving = _coarse(patient, AFFINE_STEPS_MM[0]), _template_image(AFFINE_STEPS_MM[0])
+    fixed, moving = coarse(patient, AFFINE_STEPS_MM[0]), template_image(AFFINE_STEPS_MM[0])
     found: list[tuple[float, sitk.Transform]] = []
     for axis in range(3):
         for degrees in STARTS_DEGREES if axis == 0 else STARTS_DEGREES[1:]:
@@ -221,7 +170,7 @@ def _affine(patient: WorkingImage, threads: int) -> Affine:
             start.SetMatrix(turn.ravel().tolist())
             found.append(_maximise(fixed, moving, start, 40, threads))
     best = min(found, key=lambda pair: pair[0])[1]
-    fixed, moving = _coarse(patient, AFFINE_STEPS_MM[1]), _template_image(AFFINE_STEPS_MM[1])
+    fixed, moving = coarse(patient, AFFINE_STEPS_MM[1]), template_image(AFFINE_STEPS_MM[1])
     best = _maximise(fixed, moving, best, 60, threads)[1]
     matrix = np.eye(4)
     matrix[:3, :3] = np.array(best.GetMatrix()).reshape(3, 3)
@@ -268,8 +217,29 @@ def _matched(data: FloatArray, brain: BoolArray, reference: FloatArray, there: B
     return np.asarray(np.where(brain, out, 0), np.float32)
 
 
+def contrast(image: sitk.Image, own: float) -> sitk.Image:
+    """Take off each neighbourhood's mean and divide by its standard deviation; keep a share of the image.
+
+    Squared differences of such images rise and fall with local cross-correlation, at the cost of demons;
+    what is left of the bias field, and grey values that differ from place to place, no longer pull.
+    """
+    import SimpleITK as sitk  # noqa: N813
+    from scipy.ndimage import gaussian_filter
+
+    data = sitk.GetArrayFromImage(image)
+    inside = np.asarray(data > 0.02, np.float32)
+    share = gaussian_filter(inside, _LOCAL_VOXELS) + 1e-3
+    mean = gaussian_filter(data * inside, _LOCAL_VOXELS) / share
+    variance = gaussian_filter(data**2 * inside, _LOCAL_VOXELS) / share - mean**2
+    spread = np.sqrt(np.maximum(variance, 0) + _LEAST_CONTRAST**2)
+    local = np.where(inside > 0, 0.25 * (data - mean) / spread + 0.7, 0)  # as wide as the intensities
+    out = sitk.GetImageFromArray(np.asarray(own * data + (1 - own) * local, np.float32))
+    out.CopyInformation(image)
+    return out
+
+
 def _demons(patient: WorkingImage, affine: Affine, threads: int) -> Registration:
-    """Diffeomorphic demons from coarse to fine between the patient and the affinely moved template."""
+    """Demons from coarse to fine between the patient and the affinely moved template."""
     import SimpleITK as sitk  # noqa: N813
 
     linear = sitk.AffineTransform(3)
@@ -281,12 +251,17 @@ def _demons(patient: WorkingImage, affine: Affine, threads: int) -> Registration
     matched = WorkingImage(
         _matched(patient.data, patient.brain, reference, template.brain), patient.brain, patient.affine
     )
-    for step, iterations in LEVELS:
-        fixed = _coarse(matched, step)
-        moved = sitk.Resample(_template_image(step), fixed, linear, sitk.sitkLinear, 0.0)
-        demons = sitk.DiffeomorphicDemonsRegistrationFilter()
-        demons.SetNumberOfIterations(iterations)
-        demons.SetStandardDeviations(SMOOTH_VOXELS)
+    for level in LEVELS:
+        fixed = coarse(matched, level.step)
+        moved = sitk.Resample(template_image(level.step), fixed, linear, sitk.sitkLinear, 0.0)
+        fixed, moved = contrast(fixed, level.own), contrast(moved, level.own)
+        demons = (
+            sitk.DiffeomorphicDemonsRegistrationFilter()
+            if level.diffeomorphic
+            else sitk.FastSymmetricForcesDemonsRegistrationFilter()
+        )
+        demons.SetNumberOfIterations(level.iterations)
+        demons.SetStandardDeviations(level.smoothing)
         demons.SmoothDisplacementFieldOn()
         demons.SetMaximumUpdateStepLength(1.0)
         demons.SetNumberOfThreads(threads)

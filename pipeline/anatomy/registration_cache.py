@@ -14,7 +14,7 @@ from pipeline.anatomy.brain_registration import Registration
 from pipeline.files import whole_file
 from pipeline.images.types import Volume
 
-VERSION = b"registration/1"  # change it with the algorithm
+VERSION = b"registration/2"  # change it with the algorithm
 _KEPT = 4
 _memory: OrderedDict[str, Registration] = OrderedDict()
 _lock = Lock()

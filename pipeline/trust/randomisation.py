@@ -156,8 +156,8 @@ def left_over_steps(likeness: npt.ArrayLike, random: npt.ArrayLike) -> npt.NDArr
     """Tell what is left of each image's map, mean over the steps of a cascade but the first.
 
     The first step redraws the output layer alone. What stands below it still knows all that the model has
-    learnt, and where that is one direction, as in a model of two classes, a new output layer can only turn
-    the map over or scale it (docs/trust.md).
+    learnt, and how a few new numbers read it out is chance: where the features say all the same, a new output
+    layer can only turn the map over or scale it (docs/trust.md).
 
     Parameters
     ----------

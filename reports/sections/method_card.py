@@ -135,7 +135,7 @@ def _reading(context: Context, card: MethodCards, rows: list[CardRow]) -> str:
     pixel = f"{number(scale)} mm" if card.unit == "mm" else f"{number(scale)} px of the photograph"
     parts = [
         (
-            "Detail: the size of what a map can show apart (width of its autocorrelation); a point of the "
+            "Detail: the size of a map’s pieces (width of its autocorrelation); a point of the "
             f"model’s grid is {pixel}, and up to three of them are grain without shapes."
         ),
         (

@@ -52,6 +52,23 @@ def test_every_stored_orientation_gives_the_same_region_table(one_sided):
         assert region_means(stored(one_sided.volume, codes)) == pytest.approx(usual, rel=1e-5)
 
 
+@pytest.mark.long
+def test_a_registered_brain_gives_the_same_region_table_in_every_stored_orientation(one_sided):
+    """Each order of the stored axes is registered anew; the shrunken side stays the left one."""
+    move = np.eye(4)
+    angle = np.deg2rad(12)
+    move[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    move[:3, :3] *= 0.88
+    move[:3, 3] = 14, -9, 6
+    moved = Volume(one_sided.volume.data, move @ one_sided.volume.affine, "moved")
+    usual = region_means(moved)
+    assert usual["Hippocampus_L"] < 0.9 * usual["Hippocampus_R"]
+    for codes in ("LAS", "PSR", "SLP"):
+        turned = stored(moved, codes)
+        assert regions_of(turned, load_atlas("AAL")).how == "registration"
+        assert region_means(turned) == pytest.approx(usual, rel=0.01)
+
+
 def test_an_oblique_image_gives_the_same_region_table(one_sided):
     usual, oblique = region_means(one_sided.volume), region_means(tilted(one_sided.volume))
     large = [name for name in usual if name.startswith(("Hippocampus", "Temporal", "Frontal", "Precuneus"))]

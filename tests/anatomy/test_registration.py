@@ -6,6 +6,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 
 from atlases import load_atlas
 from atlases.own import Segmentation
@@ -13,7 +17,14 @@ from pipeline.anatomy import registration_cache
 from pipeline.anatomy.brain import in_template_space, regions_by, regions_from, template_dice, warp_labels
 from pipeline.anatomy.brain_mask import brain_mask
 from pipeline.anatomy.brain_quality import judge
-from pipeline.anatomy.brain_registration import Registration, identity, register, voxel_points, working_image
+from pipeline.anatomy.brain_registration import (
+    Registration,
+    contrast,
+    identity,
+    register,
+    voxel_points,
+)
+from pipeline.anatomy.brain_working import working_image
 from pipeline.images.types import Volume
 from pipeline.phantoms.brain_warped import warped_brain
 
@@ -47,6 +58,21 @@ def test_each_stage_brings_the_regions_nearer_to_where_they_are(patient, found):
     assert before < 0.35
     assert affine > 0.5
     assert deformed > max(0.72, affine + 0.1)  # voxels of 25 mm³: thin regions lose here what 2 mm keeps
+
+
+@given(gain=st.floats(0.5, 2), offset=st.floats(0.05, 0.5), seed=st.integers(0, 1000))
+@settings(max_examples=15, deadline=None)
+def test_local_contrast_forgets_gain_offset_and_bias(gain, offset, seed):
+    """What is left of the bias field must not pull: only the pattern does."""
+    rng = np.random.default_rng(seed)
+    pattern = 1 + gaussian_filter(rng.standard_normal((20, 20, 20)), 1).astype(np.float32)
+    ramp = np.linspace(0.9, 1.1, 20, dtype=np.float32)[:, None, None]
+    usual, other, shaded = (
+        sitk.GetArrayFromImage(contrast(sitk.GetImageFromArray(np.float32(x)), own=0.0))
+        for x in (pattern, gain * pattern + offset, pattern * ramp)
+    )
+    assert np.corrcoef(usual.ravel(), other.ravel())[0, 1] > 0.995
+    assert np.corrcoef(usual.ravel(), shaded.ravel())[0, 1] > 0.97
 
 
 def test_the_gate_accepts_it_and_the_regions_lie_in_the_brain(patient, found):

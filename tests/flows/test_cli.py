@@ -110,7 +110,8 @@ def test_methods_and_atlases_are_listed():
 
     lines = command("methods").stdout.splitlines()
     assert [line.split()[0] for line in lines] == list(METHODS)
-    assert "AAL" in command("atlases").stdout
+    listed = command("atlases").stdout
+    assert all(name in listed for name in ("AAL", "nilearn:NAME", "FILE.nii.gz", "ETDRS"))
 
 
 def test_explain_a_photograph_and_a_volume(tmp_path):
