@@ -111,6 +111,7 @@ def audit_cohort(
     """
     from pipeline.case import finished_case
     from pipeline.findings.conclusion import conclude, tidy
+    from pipeline.record.clusters import pictured
 
     begin, started = time.perf_counter(), _now()
     results: dict[str, CaseResult] = {}
@@ -142,8 +143,10 @@ def audit_cohort(
         seconds = time.perf_counter() - begin
         record = conclude(audit, cohort, done, errors, started, _now(), seconds, found, trust)
         by_name = {case.case: case for case in cohort.cases}
+        drawn = pictured(record.trust.clusters) if record.trust else set()
         for shown in record.cases:
-            if shown.page and not (audit.folder / "cases" / f"{shown.case}.npz").is_file():
+            wanted = shown.page or shown.case in drawn
+            if wanted and not (audit.folder / "cases" / f"{shown.case}.npz").is_file():
                 run_case(by_name[shown.case])  # an earlier report did not show this case
         tidy(audit, record)
         log.info("verdict: %s", record.verdict.answer)

@@ -16,6 +16,7 @@ from pipeline.cohort import Case
 from pipeline.errors import AnatomyError
 from pipeline.files import sha256_of, write_text
 from pipeline.images import Photograph, Volume, read_photograph, read_volume
+from pipeline.record import small_maps
 from pipeline.record.cases import regions_found
 from pipeline.record.schema import CaseResult, CaseRow, write_arrays
 from pipeline.stages.audit import Audit
@@ -46,7 +47,16 @@ def case_key(case: Case, audit: Audit, hashes: Mapping[str, str]) -> str:
     """Hash of everything that the result of a case depends on."""
     others = audit.marks_key if case.marks and AVERAGE in audit.protocol.nulls else ""
     text = json.dumps(
-        [case.case, case.patient, case.label, sorted(hashes.items()), audit.settings_key, others]
+        [
+            case.case,
+            case.patient,
+            case.label,
+            case.covariates.get("eye", ""),
+            sorted(hashes.items()),
+            audit.settings_key,
+            others,
+            small_maps.VERSION,
+        ]
     )
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -128,6 +138,7 @@ def audit_case(case: Case, audit: Audit) -> CaseResult:
         curves=work.curves,
         concepts=work.concepts,
         errors=work.errors,
+        small_maps=work.small_maps,
         inputs=hashes,
     )
     write_text(audit.folder / "cases" / f"{case.case}.json", result.model_dump_json(indent=1) + "\n")

@@ -15,6 +15,7 @@ from pipeline.findings.concepts import concept_findings
 from pipeline.findings.experts import expert_findings
 from pipeline.findings.overview import find, mean_figures, measurement_table, region_rows, skill
 from pipeline.provenance import machine, peak_memory_mb, versions
+from pipeline.record.clusters import pictured
 from pipeline.record.interventions import Interventions
 from pipeline.record.schema import (
     Agreement,
@@ -173,6 +174,7 @@ def tidy(audit: Audit, record: AuditRecord) -> None:
             shutil.rmtree(folder)
     refused = [row.case for row in record.cases if row.regions_registered is False]
     shown = pages | set(refused[:REFUSED_SHOWN])
+    shown |= pictured(record.trust.clusters) if record.trust else set()
     for path in sorted((audit.folder / "cases").glob("*.npz")):
         if path.stem not in shown:
             path.unlink()

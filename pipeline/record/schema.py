@@ -226,6 +226,9 @@ class CaseResult(_Part):
         File name → SHA-256.
     detections, curves, concepts : list
         What is needed to find lesions, to choose thresholds on other patients, and to show concepts.
+    small_maps : dict of str to str
+        Method → its map for the audited class on a small grid (`pipeline.record.small_maps`): what speaks for
+        the model's answer.
     """
 
     key: str
@@ -236,6 +239,7 @@ class CaseResult(_Part):
     curves: list[CurveRow] = Field(default_factory=list)
     concepts: list[ConceptRow] = Field(default_factory=list)
     errors: list[ErrorRow] = Field(default_factory=list)
+    small_maps: dict[str, str] = Field(default_factory=dict)
     inputs: dict[str, str] = Field(default_factory=dict)
 
 

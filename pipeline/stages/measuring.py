@@ -18,6 +18,7 @@ from pipeline.protocol import Method
 from pipeline.record.concepts import ConceptRow
 from pipeline.record.experts import CurveRow, DetectionRow
 from pipeline.record.schema import CaseRow, ErrorRow, Measurement
+from pipeline.record.small_maps import LEFT, packed, small_map
 from pipeline.stages.audit import Audit
 from pipeline.stages.average_marks import AVERAGE
 from pipeline.stages.concepts import concept_rows
@@ -62,6 +63,7 @@ class CaseWork:
         self.curves: list[CurveRow] = []
         self.concepts: list[ConceptRow] = []
         self.concept_masks: dict[str, BoolArray] = {}
+        self.small_maps: dict[str, str] = {}
         self.errors: list[ErrorRow] = []
         self._marks = Marks(marks, prepared, audit.protocol.measuring)
         mri = audit.protocol.modality == "mri"
@@ -134,6 +136,21 @@ class CaseWork:
         self._measure_regions(method, target, measured, own)
         if target == self.audit.target:
             self._segment(method, measured)
+            self._keep_small(method, values)
+
+    def _keep_small(self, method: str, values: npt.NDArray[np.float32]) -> None:
+        """Keep where the relevance lies that speaks for the model's answer, on a small grid."""
+        from pipeline.attribution import METHODS
+
+        if METHODS[method].signed and self.row.predicted != self.audit.target:
+            values = -values
+        small = small_map(
+            np.maximum(values, 0),
+            self.prepared.field,
+            self.prepared.affine,
+            left=self.case.covariates.get("eye", "").lower() in LEFT,
+        )
+        self.small_maps[method] = packed(small)
 
     def _smooth(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Smooth a map as the protocol says, before it is measured; it is kept as it was made."""

@@ -40,7 +40,7 @@ def assess(audit: Audit, cohort: Cohort, results: Sequence[CaseResult]) -> Trust
         Also written to `trust.json`; read from there if nothing that it depends on has changed. What could
         not be done is a note, never an exception for bad data.
     """
-    key = _key(audit, results)
+    key = _key(audit, cohort, results)
     path = audit.folder / "trust.json"
     try:
         stored = Trust.model_validate_json(path.read_text(encoding="utf-8"))
@@ -97,6 +97,8 @@ def choose_cases(audit: Audit, cohort: Cohort, results: Sequence[CaseResult]) ->
     return chosen
 
 
-def _key(audit: Audit, results: Sequence[CaseResult]) -> str:
+def _key(audit: Audit, cohort: Cohort, results: Sequence[CaseResult]) -> str:
+    known = sorted((case.case, sorted(case.covariates.items())) for case in cohort.cases)
     parts = [MAKING, audit.settings_key, sorted(r.key for r in results), audit.protocol.trust.cases]
+    parts += [known, audit.protocol.smallest_group]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -1,0 +1,345 @@
+"""Spectral relevance analysis (SpRAy): whether the maps of a cohort fall into groups.
+
+Lapuschkin et al. 2019, "Unmasking Clever Hans predictors and assessing what machines really learn": maps are
+downsized, each is joined to its nearest neighbours, and the spectrum of the graph's Laplacian says into how
+many groups they fall. A model that decides some cases by a cue has a group of maps that lie on the cue.
+
+A spectrum always has a widest gap, so a number of groups always comes out. What is asked here besides is
+whether maps without groups would hang together as loosely: the graph's connectivity (the second eigenvalue)
+is compared with that of draws from one normal distribution with the maps' own mean and covariance, the null
+hypothesis of SigClust (Liu et al. 2008).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import AuditError
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Labels = npt.NDArray[np.int64]
+
+NEIGHBOURS = 10
+FEWEST = 12
+"""Fewer maps are not clustered."""
+MOST = 8
+"""More groups are never asked for."""
+DRAWS, ENOUGH = 999, 20
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Into how many groups the maps of a cohort fall.
+
+    Attributes
+    ----------
+    kept : ndarray of bool, shape (cases,)
+        Maps without any relevance are left out.
+    features : ndarray of float64, shape (kept cases, cells)
+        See `features_of`.
+    labels : ndarray of int, shape (kept cases,)
+        Group of every kept map if they are taken for `groups` groups, the largest first; all 0 where nothing
+        could be asked.
+    groups : int
+        Two or more, by the widest gap of the spectrum after the first; 1 where nothing could be asked.
+    eigenvalues : ndarray of float64
+        The first of the Laplacian.
+    connectivity : float
+        The second eigenvalue: 0 where the graph falls apart.
+    null : float
+        Median connectivity of the draws without groups.
+    p : float
+        Share of draws that hang together as loosely; NaN where nothing could be asked.
+    reason : str
+        Why nothing could be asked, else empty.
+    """
+
+    kept: Bools
+    features: Floats
+    labels: Labels
+    groups: int = 1
+    eigenvalues: Floats = field(default_factory=lambda: np.zeros(0))
+    connectivity: float = float("nan")
+    null: float = float("nan")
+    p: float = float("nan")
+    reason: str = ""
+
+
+def overlaps(cells: int, size: int, start: float = 0.0, stop: float | None = None) -> Floats:
+    """How much of every voxel of an axis lies in every cell.
+
+    Parameters
+    ----------
+    cells : int
+        Cells of equal width from `start` to `stop`.
+    size : int
+        Voxels of the axis; voxel i reaches from i to i + 1.
+    start, stop : float
+        In voxels; by default the whole axis. What lies beyond belongs to the outermost cells.
+
+    Returns
+    -------
+    ndarray of float64, shape (cells, size)
+        Every column sums to 1, so that mass is kept.
+    """
+    stop = float(size) if stop is None else stop
+    edges = np.linspace(start, stop, cells + 1)
+    edges[0], edges[-1] = min(edges[0], 0.0), max(edges[-1], float(size))
+    edges = np.clip(edges, 0, size)
+    left, right = np.arange(size), np.arange(size) + 1
+    inside = np.minimum(edges[1:, None], right) - np.maximum(edges[:-1, None], left)
+    shares: Floats = np.maximum(inside, 0.0)
+    return shares
+
+
+def pooled(
+    values: npt.NDArray[np.floating],
+    cells: Sequence[int],
+    frame: Sequence[tuple[float, float]] | None = None,
+) -> Floats:
+    """Downsize a map by summing over the cells of a small grid.
+
+    Parameters
+    ----------
+    values : ndarray, shape spatial
+    cells : sequence of int
+        Cells along every axis.
+    frame : sequence of (float, float), optional
+        From where to where the grid reaches, in voxels; by default the whole map.
+
+    Returns
+    -------
+    ndarray of float64, shape `cells`
+        With the same sum.
+    """
+    out = np.asarray(values, np.float64)
+    spans = frame or [(0.0, float(n)) for n in out.shape]
+    for axis, (count, span) in enumerate(zip(cells, spans, strict=True)):
+        shares = overlaps(count, out.shape[axis], *span)
+        out = np.moveaxis(np.tensordot(shares, out, axes=(1, axis)), 0, axis)
+    return out
+
+
+def features_of(maps: Floats) -> tuple[Floats, Bools]:
+    """Bring small maps onto one scale, so that only where relevance lies matters.
+
+    Parameters
+    ----------
+    maps : ndarray, shape (cases, cells)
+        Not negative.
+
+    Returns
+    -------
+    features : ndarray of float64, shape (kept cases, cells)
+        Square roots of shares: distances between them are Hellinger distances (times √2), in which a cell's
+        scatter does not grow with its mean.
+    kept : ndarray of bool, shape (cases,)
+        Maps without any relevance are left out.
+
+    Raises
+    ------
+    pipeline.errors.AuditError
+        If a value is negative or not a number.
+    """
+    maps = np.asarray(maps, np.float64)
+    if not np.isfinite(maps).all() or (maps < 0).any():
+        raise AuditError(
+            "a small map has values that are negative or not a number",
+            "cluster one sign of relevance, and look at what the method made",
+        )
+    total = maps.sum(axis=1)
+    kept = total > 0
+    return np.sqrt(maps[kept] / total[kept, None]), kept
+
+
+def neighbours_for(cases: int) -> int:
+    """How many neighbours each map is joined to: 10, in small cohorts a fifth of the cases."""
+    return max(2, min(NEIGHBOURS, cases // 5))
+
+
+def centred_gram(features: Floats) -> Floats:
+    """Inner products of features about their mean, shape (cases, cases)."""
+    centred = features - features.mean(axis=0)
+    return centred @ centred.T
+
+
+def squared_distances(gram: Floats) -> Floats:
+    """Squared Euclidean distances from inner products; exactly symmetric, what rounding leaves is 0."""
+    norms = np.diag(gram)
+    found = norms[:, None] + norms[None] - (gram + gram.T)
+    found[found < 1e-12 * float(norms.max(initial=0.0))] = 0.0
+    np.fill_diagonal(found, 0.0)
+    return found
+
+
+def neighbour_graph(distances: Floats, k: int) -> Floats:
+    """Join each case to its k nearest; an edge counts if either end asks for it.
+
+    Parameters
+    ----------
+    distances : ndarray, shape (cases, cases)
+    k : int
+
+    Returns
+    -------
+    ndarray of float64, shape (cases, cases)
+        0 or 1, symmetric. All that tie for the k-th place are joined, so that the order of cases is no
+        matter.
+    """
+    others = np.array(distances, np.float64)
+    np.fill_diagonal(others, np.inf)
+    reach = np.partition(others, k - 1, axis=1)[:, k - 1]
+    near = others <= reach[:, None] * (1 + 1e-12)
+    return np.asarray(near | near.T, np.float64)
+
+
+def laplacian(graph: Floats) -> Floats:
+    """Return the normalised Laplacian I − D^(−1/2) W D^(−1/2) of a graph without lonely cases."""
+    scale = 1 / np.sqrt(graph.sum(axis=1))
+    return np.asarray(np.eye(len(graph)) - scale[:, None] * graph * scale[None], np.float64)
+
+
+def spectrum(gram: Floats, k: int) -> tuple[Floats, Floats]:
+    """Eigenvalues, ascending, and eigenvectors (columns) of the Laplacian of the neighbours' graph."""
+    values, vectors = np.linalg.eigh(laplacian(neighbour_graph(squared_distances(gram), k)))
+    return values, vectors
+
+
+def groups_by_gap(eigenvalues: Floats, most: int) -> int:
+    """How many eigenvalues, two or more and at most `most`, lie before the widest gap."""
+    return int(np.argmax(np.diff(eigenvalues[1 : most + 1]))) + 2
+
+
+def connectivity_test(gram: Floats, k: int, observed: float, seed: int) -> tuple[float, float]:
+    """Whether cases without groups would hang together as loosely.
+
+    Parameters
+    ----------
+    gram : ndarray, shape (cases, cases)
+        Of the maps, see `centred_gram`.
+    k : int
+        Neighbours.
+    observed : float
+        Second eigenvalue of the maps' graph.
+    seed : int
+
+    Returns
+    -------
+    p : float
+        Share of draws from a normal distribution of the same covariance that reach `observed` or less, by
+        the sequential rule of Besag and Clifford (1991): it stops as soon as 20 have, at 999 at the latest.
+    null : float
+        Their median.
+    """
+    from scipy.linalg import eigh
+
+    cases = len(gram)
+    rng = np.random.default_rng(seed)
+    found: list[float] = []
+    hits = 0
+    while hits < ENOUGH and len(found) < DRAWS:
+        mixing = rng.standard_normal((cases, cases))
+        mixing -= mixing.mean(axis=0)
+        drawn = mixing @ gram @ mixing.T / (cases - 1)
+        graph = laplacian(neighbour_graph(squared_distances(drawn), k))
+        found.append(float(eigh(graph, eigvals_only=True, subset_by_index=[1, 1])[0]))
+        hits += found[-1] <= observed + ROUNDING
+    p = hits / len(found) if hits >= ENOUGH else (hits + 1) / (len(found) + 1)
+    return p, float(np.median(found))
+
+
+def partition(vectors: Floats, groups: int, seed: int) -> Labels:
+    """Take cases for so many groups: k-means on the first eigenvectors, rows of length 1 (Ng et al. 2001).
+
+    Returns
+    -------
+    ndarray of int64, shape (cases,)
+        0 is the largest group.
+    """
+    from sklearn.cluster import KMeans
+
+    rows = vectors[:, :groups]
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    rows = rows / np.maximum(length, 1e-300)
+    found = KMeans(groups, n_init=20, random_state=seed).fit_predict(rows)
+    order = np.argsort(-np.bincount(found, minlength=groups), kind="stable")
+    rank = np.empty(groups, np.int64)
+    rank[order] = np.arange(groups)
+    return np.asarray(rank[found], np.int64)
+
+
+def group_maps(maps: Floats, *, seed: int = 0) -> Grouping:
+    """Find the groups into which maps fall, and ask whether they would look like that without any.
+
+    Parameters
+    ----------
+    maps : ndarray, shape (cases, cells)
+        Small maps, not negative; their scale does not matter.
+    seed : int
+        Of draws and k-means.
+
+    Returns
+    -------
+    Grouping
+        With a reason and without groups where there are too few maps or they are all alike.
+
+    Raises
+    ------
+    pipeline.errors.AuditError
+        If a value is negative or not a number.
+    """
+    features, kept = features_of(maps)
+    cases = len(features)
+    empty = Grouping(kept, features, np.zeros(cases, np.int64))
+    if cases < FEWEST:
+        return replace(empty, reason=f"{cases} maps with relevance, {FEWEST} are needed")
+    gram = centred_gram(features)
+    if not squared_distances(gram).any():
+        return replace(empty, reason="all maps are alike")
+    k, most = neighbours_for(cases), max(2, min(MOST, cases // 6))
+    values, vectors = spectrum(gram, k)
+    p, null = connectivity_test(gram, k, float(values[1]), seed)
+    groups = groups_by_gap(values, most)
+    return Grouping(
+        kept,
+        features,
+        partition(vectors, groups, seed),
+        groups,
+        values[: MOST + 1],
+        max(float(values[1]), 0.0),
+        null,
+        p,
+    )
+
+
+def typical(features: Floats, count: int) -> list[int]:
+    """Return the indices of the maps nearest to the mean of their group."""
+    away = ((features - features.mean(axis=0)) ** 2).sum(axis=1)
+    return [int(i) for i in np.argsort(away, kind="stable")[:count]]
+
+
+def scatter_of(features: Floats, *, seed: int = 0) -> Floats:
+    """Place maps on a page, neighbours beside each other (t-SNE, van der Maaten and Hinton 2008).
+
+    Parameters
+    ----------
+    features : ndarray, shape (cases, cells)
+    seed : int
+
+    Returns
+    -------
+    ndarray of float64, shape (cases, 2)
+        Between −1 and 1; distances between groups mean nothing.
+    """
+    from sklearn.manifold import TSNE
+
+    spread = min(30.0, (len(features) - 1) / 3)
+    placed = TSNE(2, perplexity=spread, init="pca", random_state=seed).fit_transform(features)
+    placed = placed - (placed.max(axis=0) + placed.min(axis=0)) / 2
+    return np.asarray(placed / max(float(np.abs(placed).max()), 1e-12), np.float64)
