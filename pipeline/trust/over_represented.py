@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -95,7 +96,7 @@ def _share(
     from scipy.stats import fisher_exact
 
     a, b = int((inside == level).sum()), int((outside == level).sum())
-    table = [[a, len(inside) - a], [b, len(outside) - b]]
+    table = np.array([[a, len(inside) - a], [b, len(outside) - b]])
     p = float(fisher_exact(table, alternative="greater").pvalue)
     return Trait(group, name, level, a / len(inside), b / len(outside), len(inside), p, p)
 
@@ -105,7 +106,7 @@ def _median(
     name: str,
     ours: npt.NDArray[np.bool_],
     quantity: Sequence[float],
-    alternative: str,
+    alternative: Literal["two-sided", "greater"],
     smallest: int,
 ) -> list[Trait]:
     from scipy.stats import mannwhitneyu

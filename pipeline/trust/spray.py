@@ -166,7 +166,7 @@ def neighbours_for(cases: int) -> int:
 def centred_gram(features: Floats) -> Floats:
     """Inner products of features about their mean, shape (cases, cases)."""
     centred = features - features.mean(axis=0)
-    return centred @ centred.T
+    return np.asarray(centred @ centred.T, np.float64)
 
 
 def squared_distances(gram: Floats) -> Floats:
@@ -216,7 +216,9 @@ def groups_by_gap(eigenvalues: Floats, most: int) -> int:
     return int(np.argmax(np.diff(eigenvalues[1 : most + 1]))) + 2
 
 
-def connectivity_test(gram: Floats, k: int, observed: float, seed: int) -> tuple[float, float]:
+def connectivity_test(
+    gram: Floats, k: int, observed: float, seed: int, draws: int = DRAWS
+) -> tuple[float, float]:
     """Whether cases without groups would hang together as loosely.
 
     Parameters
@@ -228,12 +230,14 @@ def connectivity_test(gram: Floats, k: int, observed: float, seed: int) -> tuple
     observed : float
         Second eigenvalue of the maps' graph.
     seed : int
+    draws : int
+        At most.
 
     Returns
     -------
     p : float
         Share of draws from a normal distribution of the same covariance that reach `observed` or less, by
-        the sequential rule of Besag and Clifford (1991): it stops as soon as 20 have, at 999 at the latest.
+        the sequential rule of Besag and Clifford (1991): it stops as soon as 20 have.
     null : float
         Their median.
     """
@@ -243,7 +247,7 @@ def connectivity_test(gram: Floats, k: int, observed: float, seed: int) -> tuple
     rng = np.random.default_rng(seed)
     found: list[float] = []
     hits = 0
-    while hits < ENOUGH and len(found) < DRAWS:
+    while hits < ENOUGH and len(found) < draws:
         mixing = rng.standard_normal((cases, cases))
         mixing -= mixing.mean(axis=0)
         drawn = mixing @ gram @ mixing.T / (cases - 1)
@@ -274,7 +278,7 @@ def partition(vectors: Floats, groups: int, seed: int) -> Labels:
     return np.asarray(rank[found], np.int64)
 
 
-def group_maps(maps: Floats, *, seed: int = 0) -> Grouping:
+def group_maps(maps: Floats, *, seed: int = 0, draws: int = DRAWS) -> Grouping:
     """Find the groups into which maps fall, and ask whether they would look like that without any.
 
     Parameters
@@ -283,6 +287,8 @@ def group_maps(maps: Floats, *, seed: int = 0) -> Grouping:
         Small maps, not negative; their scale does not matter.
     seed : int
         Of draws and k-means.
+    draws : int
+        At most so many cohorts without groups are drawn; p cannot be below 1 / (draws + 1).
 
     Returns
     -------
@@ -299,12 +305,12 @@ def group_maps(maps: Floats, *, seed: int = 0) -> Grouping:
     empty = Grouping(kept, features, np.zeros(cases, np.int64))
     if cases < FEWEST:
         return replace(empty, reason=f"{cases} maps with relevance, {FEWEST} are needed")
-    gram = centred_gram(features)
-    if not squared_distances(gram).any():
+    if np.ptp(features, axis=0).max() < ROUNDING:
         return replace(empty, reason="all maps are alike")
+    gram = centred_gram(features)
     k, most = neighbours_for(cases), max(2, min(MOST, cases // 6))
     values, vectors = spectrum(gram, k)
-    p, null = connectivity_test(gram, k, float(values[1]), seed)
+    p, null = connectivity_test(gram, k, float(values[1]), seed, draws)
     groups = groups_by_gap(values, most)
     return Grouping(
         kept,
