@@ -13,6 +13,7 @@ from reports.context import Context
 from reports.sections import (
     agreement,
     cases,
+    clusters,
     cohort,
     concepts,
     cover,
@@ -53,6 +54,7 @@ SECTIONS: tuple[Callable[[Context], Section | None], ...] = (
     fill_bias.build,
     shares.build,
     trust.build,
+    clusters.build,
     subgroups.build,
     wrong.build,
     concepts.build,
