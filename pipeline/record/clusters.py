@@ -44,7 +44,7 @@ class Cluster(Part):
         Mean of its maps, each scaled to a sum of 1: inside the anatomy, then outside, see
         `pipeline.record.small_maps`.
     traits : list of TraitRow
-        With an adjusted p of 0.05 or less.
+        With an adjusted p of 0.05 or less; what is measured on maps, only where it is clearly higher.
     """
 
     cases: list[str]

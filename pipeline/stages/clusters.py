@@ -28,7 +28,8 @@ ALPHA = 0.05
 TYPICAL = 3
 SHOWN = 2
 LEVELS, NUMBERS = ("sex", "site", "eye"), ("age",)
-MEASURES = ("share_outside", "log2_rim_density")
+MEASURES = {"share_outside": 0.1, "log2_rim_density": 0.5}
+"""What is measured on maps, and by how much a group's median must be higher than the others' to count."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def _cluster(question: _Question, group: int, traits: Sequence[Trait]) -> Cluste
                 p_adjusted=t.p_adjusted,
             )
             for t in traits
-            if t.group == group and t.p_adjusted <= ALPHA
+            if t.group == group and t.p_adjusted <= ALPHA and _matters(t)
         ],
     )
 
@@ -156,6 +157,10 @@ def _traits(audit: Audit, cases: dict[str, Case], question: _Question) -> list[T
         {name: [_measured(audit, r, question.method, name) for r in question.results] for name in MEASURES},
         smallest=audit.protocol.smallest_group,
     )
+
+
+def _matters(trait: Trait) -> bool:
+    return trait.name not in MEASURES or trait.inside - trait.outside >= MEASURES[trait.name]
 
 
 def _measured(audit: Audit, result: CaseResult, method: str, metric: str) -> float:

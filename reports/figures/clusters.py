@@ -72,7 +72,7 @@ def draw_dots(path: Path, panels: Sequence[Dots]) -> None:
             for group in sorted({g for _, _, g in panel.dots}):
                 x, y = np.array([(x, y) for x, y, g in panel.dots if g == group]).T
                 style = {"color": GREY, "marker": "o"} if group < 0 else marker(group)
-                axes.scatter(x, y, s=9, linewidths=0.3, edgecolors="white", **style)
+                axes.scatter(x, y, s=16, linewidths=0.4, edgecolors="white", **style)
             axes.set(xlim=(-1.15, 1.15), ylim=(-1.15, 1.15), xticks=[], yticks=[])
             for spine in axes.spines.values():
                 spine.set(visible=True, color=SOFT, linewidth=0.4)

@@ -33,7 +33,8 @@ def build(context: Context) -> Section | None:
     blocks: list[Block] = []
     alarms = [c for c in separate if c.alarm]
     if alarms:
-        blocks.append(Callout("A group of cases may be decided by something else", _alarm(context, alarms)))
+        title = "A group of cases may be decided by something else than the rest"
+        blocks.append(Callout(title, _alarm(context, [c for c in alarms if c.shown])))
     elif separate:
         told = "; ".join(_which(context, c) for c in separate)
         blocks.append(
@@ -152,6 +153,7 @@ def _pages(context: Context, index: int, clustering: Clustering) -> list[Block]:
         Part(
             f"{_which(context, clustering)}: group {n + 1} of {len(clustering.clusters)}",
             _page(context, f"clusters-{index + 1}-{n + 1}.jpg", clustering, cluster),
+            new_page=n % 2 == 0,
         )
         for n, cluster in enumerate(clustering.clusters)
     ]
