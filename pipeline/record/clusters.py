@@ -74,6 +74,8 @@ class Clustering(Part):
         Second eigenvalue, and its median in draws without groups.
     p_adjusted : float or None
         That maps without groups hang together as loosely; Benjamini–Hochberg over all methods and answers.
+    by_gap : int
+        Into how many groups the widest gap of the spectrum would have cut them, whether or not there are any.
     separate : bool
         Whether the maps fall into groups: `p_adjusted` at most 0.05.
     alarm : bool
@@ -97,6 +99,7 @@ class Clustering(Part):
     connectivity: float | None = None
     null: float | None = None
     p_adjusted: float | None = None
+    by_gap: int = 1
     separate: bool = False
     alarm: bool = False
     clusters: list[Cluster] = Field(default_factory=list)

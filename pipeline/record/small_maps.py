@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.trust.spray import overlaps, pooled
+from pipeline.trust.downsizing import overlaps, pooled
 
 BRAIN, FUNDUS = (12, 14, 12), (16, 16)
 """Cells: about 12 mm of a brain, a sixteenth of a field of view."""

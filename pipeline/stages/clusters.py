@@ -20,11 +20,10 @@ from pipeline.record.small_maps import BRAIN, FUNDUS, unpacked
 from pipeline.record.trust import Trust
 from pipeline.stages.audit import Audit
 from pipeline.trust.over_represented import Trait, over_represented
-from pipeline.trust.spray import Grouping, group_maps, neighbours_for, scatter_of, typical
+from pipeline.trust.spray import LEVEL, Grouping, group_maps, neighbours_for, scatter_of, typical
 
 LARGEST = 300
 """More maps of one answer are not clustered; those are drawn by the seed."""
-ALPHA = 0.05
 TYPICAL = 3
 SHOWN = 2
 LEVELS, NUMBERS = ("sex", "site", "eye"), ("age",)
@@ -108,7 +107,7 @@ def _clustering(audit: Audit, cases: dict[str, Case], question: _Question, p: fl
     made.neighbours = neighbours_for(made.n)
     made.eigenvalues = [round(max(float(v), 0.0), 6) for v in grouping.eigenvalues]
     made.connectivity, made.null, made.p_adjusted = grouping.connectivity, grouping.null, p
-    made.separate = p <= ALPHA
+    made.separate, made.by_gap = p <= LEVEL, grouping.by_gap
     labels = grouping.labels if made.separate else np.full(made.n, -1)
     places = scatter_of(grouping.features, seed=audit.protocol.seed)
     dots = sorted(
@@ -140,7 +139,7 @@ def _cluster(question: _Question, group: int, traits: Sequence[Trait]) -> Cluste
                 p_adjusted=t.p_adjusted,
             )
             for t in traits
-            if t.group == group and t.p_adjusted <= ALPHA and _matters(t)
+            if t.group == group and t.p_adjusted <= LEVEL and _matters(t)
         ],
     )
 

@@ -4,15 +4,15 @@ Lapuschkin et al. 2019, "Unmasking Clever Hans predictors and assessing what mac
 downsized, each is joined to its nearest neighbours, and the spectrum of the graph's Laplacian says into how
 many groups they fall. A model that decides some cases by a cue has a group of maps that lie on the cue.
 
-A spectrum always has a widest gap, so a number of groups always comes out. What is asked here besides is
-whether maps without groups would hang together as loosely: the graph's connectivity (the second eigenvalue)
-is compared with that of draws from one normal distribution with the maps' own mean and covariance, the null
-hypothesis of SigClust (Liu et al. 2008).
+A spectrum always has a widest gap, so a number of groups always comes out. So it is asked besides whether
+maps without groups would hang together as loosely: the graph's connectivity (the second eigenvalue) is
+compared with that of draws from one normal distribution with the maps' own mean and covariance, the null
+hypothesis of SigClust (Liu et al. 2008). If not, the maps are cut in two along the second eigenvector, and
+each part is asked again (recursive cuts, Shi and Malik 2000): the widest gap alone cuts groups too often.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -30,6 +30,7 @@ FEWEST = 12
 MOST = 8
 """More groups are never asked for."""
 DRAWS, ENOUGH = 999, 20
+LEVEL = 0.05
 ROUNDING = 1e-9
 
 
@@ -44,10 +45,11 @@ class Grouping:
     features : ndarray of float64, shape (kept cases, cells)
         See `features_of`.
     labels : ndarray of int, shape (kept cases,)
-        Group of every kept map if they are taken for `groups` groups, the largest first; all 0 where nothing
-        could be asked.
+        Group of every kept map, the largest first; all 0 where no cut was justified.
     groups : int
-        Two or more, by the widest gap of the spectrum after the first; 1 where nothing could be asked.
+    by_gap : int
+        Two or more: how many groups the widest gap of the spectrum after the first stands for, as in the
+        original; 1 where nothing could be asked.
     eigenvalues : ndarray of float64
         The first of the Laplacian.
     connectivity : float
@@ -64,66 +66,12 @@ class Grouping:
     features: Floats
     labels: Labels
     groups: int = 1
+    by_gap: int = 1
     eigenvalues: Floats = field(default_factory=lambda: np.zeros(0))
     connectivity: float = float("nan")
     null: float = float("nan")
     p: float = float("nan")
     reason: str = ""
-
-
-def overlaps(cells: int, size: int, start: float = 0.0, stop: float | None = None) -> Floats:
-    """How much of every voxel of an axis lies in every cell.
-
-    Parameters
-    ----------
-    cells : int
-        Cells of equal width from `start` to `stop`.
-    size : int
-        Voxels of the axis; voxel i reaches from i to i + 1.
-    start, stop : float
-        In voxels; by default the whole axis. What lies beyond belongs to the outermost cells.
-
-    Returns
-    -------
-    ndarray of float64, shape (cells, size)
-        Every column sums to 1, so that mass is kept.
-    """
-    stop = float(size) if stop is None else stop
-    edges = np.linspace(start, stop, cells + 1)
-    edges[0], edges[-1] = min(edges[0], 0.0), max(edges[-1], float(size))
-    edges = np.clip(edges, 0, size)
-    left, right = np.arange(size), np.arange(size) + 1
-    inside = np.minimum(edges[1:, None], right) - np.maximum(edges[:-1, None], left)
-    shares: Floats = np.maximum(inside, 0.0)
-    return shares
-
-
-def pooled(
-    values: npt.NDArray[np.floating],
-    cells: Sequence[int],
-    frame: Sequence[tuple[float, float]] | None = None,
-) -> Floats:
-    """Downsize a map by summing over the cells of a small grid.
-
-    Parameters
-    ----------
-    values : ndarray, shape spatial
-    cells : sequence of int
-        Cells along every axis.
-    frame : sequence of (float, float), optional
-        From where to where the grid reaches, in voxels; by default the whole map.
-
-    Returns
-    -------
-    ndarray of float64, shape `cells`
-        With the same sum.
-    """
-    out = np.asarray(values, np.float64)
-    spans = frame or [(0.0, float(n)) for n in out.shape]
-    for axis, (count, span) in enumerate(zip(cells, spans, strict=True)):
-        shares = overlaps(count, out.shape[axis], *span)
-        out = np.moveaxis(np.tensordot(shares, out, axes=(1, axis)), 0, axis)
-    return out
 
 
 def features_of(maps: Floats) -> tuple[Floats, Bools]:
@@ -258,24 +206,49 @@ def connectivity_test(
     return p, float(np.median(found))
 
 
-def partition(vectors: Floats, groups: int, seed: int) -> Labels:
-    """Take cases for so many groups: k-means on the first eigenvectors, rows of length 1 (Ng et al. 2001).
+def cut(vectors: Floats, seed: int) -> Labels:
+    """Cut cases in two: k-means on the first two eigenvectors, rows of length 1 (Ng et al. 2001).
 
     Returns
     -------
     ndarray of int64, shape (cases,)
-        0 is the largest group.
+        0 is the larger part.
     """
     from sklearn.cluster import KMeans
 
-    rows = vectors[:, :groups]
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    rows = rows / np.maximum(length, 1e-300)
-    found = KMeans(groups, n_init=20, random_state=seed).fit_predict(rows)
-    order = np.argsort(-np.bincount(found, minlength=groups), kind="stable")
-    rank = np.empty(groups, np.int64)
-    rank[order] = np.arange(groups)
-    return np.asarray(rank[found], np.int64)
+    rows = vectors[:, :2] / np.maximum(np.linalg.norm(vectors[:, :2], axis=1, keepdims=True), 1e-300)
+    found = np.asarray(KMeans(2, n_init=20, random_state=seed).fit_predict(rows), np.int64)
+    return found if 2 * found.sum() <= len(found) else 1 - found
+
+
+def parts(features: Floats, seed: int, draws: int, level: float) -> list[Labels]:
+    """Cut cases into parts as long as a part hangs together more loosely than draws without groups.
+
+    Parameters
+    ----------
+    features : ndarray, shape (cases, cells)
+    seed, draws : int
+    level : float
+        Of the first test; of each of the two parts it is half of that.
+
+    Returns
+    -------
+    list of ndarray of int
+        Indices of the cases of each part.
+    """
+    everybody = np.arange(len(features))
+    if len(features) < FEWEST or np.ptp(features, axis=0).max() < ROUNDING:
+        return [everybody]
+    gram, k = centred_gram(features), neighbours_for(len(features))
+    values, vectors = spectrum(gram, k)
+    if connectivity_test(gram, k, float(values[1]), seed, draws)[0] > level:
+        return [everybody]
+    side = cut(vectors, seed)
+    return [
+        everybody[side == which][inner]
+        for which in (0, 1)
+        for inner in parts(features[side == which], seed, draws, level / 2)
+    ]
 
 
 def group_maps(maps: Floats, *, seed: int = 0, draws: int = DRAWS) -> Grouping:
@@ -309,14 +282,18 @@ def group_maps(maps: Floats, *, seed: int = 0, draws: int = DRAWS) -> Grouping:
         return replace(empty, reason="all maps are alike")
     gram = centred_gram(features)
     k, most = neighbours_for(cases), max(2, min(MOST, cases // 6))
-    values, vectors = spectrum(gram, k)
+    values = spectrum(gram, k)[0]
     p, null = connectivity_test(gram, k, float(values[1]), seed, draws)
-    groups = groups_by_gap(values, most)
+    pieces = parts(features, seed, draws, LEVEL) if p <= LEVEL else [np.arange(cases)]
+    labels = np.zeros(cases, np.int64)
+    for rank, piece in enumerate(sorted(pieces, key=lambda part: (-len(part), part[0]))):
+        labels[piece] = rank
     return Grouping(
         kept,
         features,
-        partition(vectors, groups, seed),
-        groups,
+        labels,
+        len(pieces),
+        groups_by_gap(values, most),
         values[: MOST + 1],
         max(float(values[1]), 0.0),
         null,

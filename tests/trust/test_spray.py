@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import AuditError
+from pipeline.trust.downsizing import overlaps, pooled
 from pipeline.trust.spray import (
     FEWEST,
     centred_gram,
@@ -18,8 +19,6 @@ from pipeline.trust.spray import (
     laplacian,
     neighbour_graph,
     neighbours_for,
-    overlaps,
-    pooled,
     scatter_of,
     spectrum,
     squared_distances,
@@ -129,11 +128,12 @@ def test_whole_blocks_are_summed():
 def test_scale_of_maps_and_order_of_cells_do_not_matter(seed):
     maps, _ = two_groups(seed)
     rng = np.random.default_rng(seed)
-    first = group_maps(maps, draws=1)
+    first = group_maps(maps, draws=19)
     other = group_maps(
         (maps * rng.uniform(0.1, 10, (len(maps), 1)))[:, rng.permutation(maps.shape[1])], draws=1
     )
     assert np.array_equal(first.labels, other.labels)
+    assert first.by_gap == other.by_gap
     assert np.abs(first.eigenvalues - other.eigenvalues).max() < 1e-9
     assert first.groups == other.groups
 
@@ -145,7 +145,7 @@ def test_order_of_cases_does_not_matter(seed):
 
     maps, _ = two_groups(seed)
     order = np.random.default_rng(seed).permutation(len(maps))
-    first, other = group_maps(maps, draws=1), group_maps(maps[order], draws=1)
+    first, other = group_maps(maps, draws=19), group_maps(maps[order], draws=19)
     assert np.abs(first.eigenvalues - other.eigenvalues).max() < 1e-9
     assert adjusted_rand_score(first.labels[order], other.labels) == 1
 
@@ -159,6 +159,18 @@ def test_planted_groups_are_found():
         assert found.p <= 0.005
         assert found.groups == 2
         assert adjusted_rand_score(carries, found.labels) == 1
+
+
+def test_three_groups_are_cut_one_after_another():
+    from sklearn.metrics import adjusted_rand_score
+
+    maps = random_maps(0, 45)
+    truth = np.repeat([0, 1, 2], 15)
+    for group in (1, 2):
+        maps[truth == group, group] += 1.5 * maps[truth == group].sum(axis=1)
+    found = group_maps(maps, draws=199)
+    assert (found.groups, found.by_gap) == (3, 3)
+    assert adjusted_rand_score(truth, found.labels) == 1
 
 
 def test_one_kind_of_maps_makes_no_groups():
