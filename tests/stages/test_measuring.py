@@ -121,3 +121,35 @@ def _photograph(case):
     from pipeline.images import read_photograph
 
     return read_photograph(case.image)
+
+
+def test_every_method_keeps_a_small_map_of_what_speaks_for_the_answer(audit, case):
+    from dataclasses import replace
+
+    from pipeline.case import case_key, finished_case
+    from pipeline.record.small_maps import FUNDUS, small_map, unpacked
+
+    result = audit_case(case, audit)
+    assert set(result.small_maps) == {"lrp", "gradient", "cam"}
+    with np.load(audit.folder / "cases" / "eye.npz") as arrays:
+        expected = small_map(np.maximum(arrays["map_lrp_class-1"], 0), arrays["field"])
+    assert np.abs(unpacked(result.small_maps["lrp"], FUNDUS) - expected / expected.max()).max() < 1e-3
+    assert finished_case(case, audit) == result
+    left = replace(case, covariates={"eye": "left"})
+    assert case_key(left, audit, {}) != case_key(case, audit, {})
+    mirrored = unpacked(audit_case(left, audit).small_maps["lrp"], FUNDUS)
+    assert np.allclose(mirrored[0], unpacked(result.small_maps["lrp"], FUNDUS)[0][:, ::-1])
+
+
+def test_where_the_class_is_not_called_what_speaks_against_it_is_kept(audit, case):
+    from pipeline.record.small_maps import FUNDUS, small_map, unpacked
+
+    with torch.no_grad():
+        audit.model.module.last.weight[0] = torch.tensor([50.0, 50.0])
+    result = audit_case(case, audit)
+    assert result.row.predicted == 0
+    with np.load(audit.folder / "cases" / "eye.npz") as arrays:
+        values = arrays["map_lrp_class-1"]
+        against = small_map(np.maximum(-values, 0), arrays["field"])
+    kept = unpacked(result.small_maps["lrp"], FUNDUS)
+    assert np.abs(kept - against / max(against.max(), 1e-30)).max() < 1e-3
