@@ -1,17 +1,19 @@
 """Whether maps of cases with a planted marker fall into a group of their own, and sound cohorts do not alarm.
 
-python benchmarks/clusters.py --world brain --kind sound --models 5 6 1200 1201 --cohorts 5
+python benchmarks/clusters.py --world brain --kind sound --models 5 6 1200 1201 --cohorts 5 6 7 8 9
 python benchmarks/clusters.py --world retina --kind tagged --models 6 7 8 9 10
 python benchmarks/clusters.py --table
 
 A tagged model is trained where half of the positives carry a marker and no negative does, as a photographer's
-name stood on a part of the horses of Lapuschkin et al. 2019; some training labels are wrong (brains 30 %,
-retinas 15 %), so that the marker pays. Its cohort is drawn the same way. Sound models and cohorts have no
+name stood on a part of the horses of Lapuschkin et al. 2019; some training labels are wrong (15 %), so
+that the marker pays. Its cohort is drawn the same way. Sound models and cohorts have no
 marker; four models are each asked with the same five cohorts. Models, cases and their cache are those of
 `benchmarks/verdict.py`. Maps of three methods are made, downsized, clustered and judged by the pipeline's own
-code, with age, sex and site (brains) or eye and site (retinas) as covariates. One row a cohort and question
+code, with age, sex and site (brains) or site (retinas, apart from the side of the eye) as covariates. One row a cohort and question
 is added to clusters.csv; nothing is run twice. Seeds 4 and 40 and the tagged retinas of seed 5 were looked at
-while this was written and are in no row.
+while this was written and are in no row. Of retinas, 17 audits of cohorts 0 to 4 gave two alarms, both of a
+left and a right eye's group; since then the difference between the sides is taken out first, and the sound
+retinas' rows are of cohorts 5 to 9.
 """
 
 from __future__ import annotations
@@ -56,8 +58,8 @@ from pipeline.stages.measuring import RIM_MM, RIM_PIXELS
 WORLDS: dict[str, type[World]] = {"brain": Brains, "retina": Retinas}
 ASKED = ("gradient", "grad_cam", "lrp")
 TAGGED = 0.5
-WRONG = {"brain": 0.30, "retina": 0.15}
-BRIGHTER = {"brain": 3.0, "retina": 1.0}
+WRONG = 0.15
+BRIGHTER = {"brain": 2.0, "retina": 1.0}
 SIZE = 48
 PATH = Path(__file__).with_name("clusters.csv")
 COLUMNS = (
@@ -79,7 +81,7 @@ COLUMNS = (
 
 
 def drawn_case(world: World, number: int, *, tagged: bool) -> Drawn:
-    """Draw a case with or without the marker, in brains three times as bright as that of verdict.py."""
+    """Draw a case with or without the marker, in brains twice as bright as that of verdict.py."""
     plain = world.case(number, "", present=False)
     if not tagged:
         return plain
@@ -96,7 +98,7 @@ def tagged_model(world: World, seed: int) -> nn.Module:
     """Train a network for which the marker and the disease both speak."""
     seeds = training_seeds(world, "marker", seed)
     labels = labels_of(seeds)
-    wrong = np.random.default_rng([seed, 5]).random(len(labels)) < WRONG[world.name]
+    wrong = np.random.default_rng([seed, 5]).random(len(labels)) < WRONG
     labels = np.where(wrong, 1 - labels, labels)
     carries = tags(labels, seed)
     images = np.stack([drawn_case(world, s, tagged=c).image for s, c in zip(seeds, carries, strict=True)])
@@ -310,7 +312,7 @@ def main() -> None:
     parser.add_argument("--world", choices=list(WORLDS))
     parser.add_argument("--kind", choices=("sound", "tagged"))
     parser.add_argument("--models", nargs="+", type=int, default=[])
-    parser.add_argument("--cohorts", type=int, default=1)
+    parser.add_argument("--cohorts", nargs="+", type=int, default=[0])
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -319,7 +321,7 @@ def main() -> None:
         return
     world = WORLDS[options.world]()
     done = {(r["world"], r["kind"], r["model"], r["cohort"]) for r in stored()}
-    for cohort in range(options.cohorts):
+    for cohort in options.cohorts:
         for model in options.models:
             if (world.name, options.kind, str(model), str(cohort)) not in done:
                 rows = rows_of(world, options.kind, model, cohort)

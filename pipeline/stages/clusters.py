@@ -26,7 +26,7 @@ LARGEST = 300
 """More maps of one answer are not clustered; those are drawn by the seed."""
 TYPICAL = 3
 SHOWN = 2
-LEVELS, NUMBERS = ("sex", "site", "eye"), ("age",)
+LEVELS, NUMBERS = ("sex", "site"), ("age",)
 MEASURES = {"share_outside": 0.1, "log2_rim_density": 0.5}
 """What is measured on maps, and by how much a group's median must be higher than the others' to count."""
 
@@ -57,7 +57,7 @@ def cluster_maps(audit: Audit, cohort: Cohort, results: Sequence[CaseResult], fo
     """
     cases = {case.case: case for case in cohort.cases}
     questions = [
-        _ask(audit, method.name, called, results)
+        _ask(audit, cases, method.name, called, results)
         for method in audit.protocol.methods
         for called in (True, False)
     ]
@@ -69,7 +69,9 @@ def cluster_maps(audit: Audit, cohort: Cohort, results: Sequence[CaseResult], fo
     found.clusters = made
 
 
-def _ask(audit: Audit, method: str, called: bool, results: Sequence[CaseResult]) -> _Question:
+def _ask(
+    audit: Audit, cases: dict[str, Case], method: str, called: bool, results: Sequence[CaseResult]
+) -> _Question:
     """Group the maps of one method, one image a patient."""
     seed, cells = audit.protocol.seed, BRAIN if audit.protocol.modality == "mri" else FUNDUS
     answered = sorted(
@@ -81,7 +83,8 @@ def _ask(audit: Audit, method: str, called: bool, results: Sequence[CaseResult])
         one_each.setdefault(answered[index].patient, answered[index])
     chosen = sorted(list(one_each.values())[:LARGEST], key=lambda r: r.row.case)
     maps = np.array([unpacked(r.small_maps[method], cells).ravel() for r in chosen])
-    grouping = group_maps(maps.reshape(len(chosen), 2 * math.prod(cells)), seed=seed)
+    eyes = [cases[r.row.case].covariates.get("eye", "").lower() for r in chosen]
+    grouping = group_maps(maps.reshape(len(chosen), 2 * math.prod(cells)), eyes, seed=seed)
     kept = [r for r, keep in zip(chosen, grouping.kept, strict=True) if keep]
     return _Question(method, called, kept, len(answered) - len(kept), grouping)
 
@@ -109,7 +112,7 @@ def _clustering(audit: Audit, cases: dict[str, Case], question: _Question, p: fl
     made.connectivity, made.null, made.p_adjusted = grouping.connectivity, grouping.null, p
     made.separate, made.by_gap = p <= LEVEL, grouping.by_gap
     labels = grouping.labels if made.separate else np.full(made.n, -1)
-    places = scatter_of(grouping.features, seed=audit.protocol.seed)
+    places = scatter_of(grouping.placed, seed=audit.protocol.seed)
     dots = sorted(
         (round(float(x), 3), round(float(y), 3), int(g)) for (x, y), g in zip(places, labels, strict=True)
     )
@@ -123,11 +126,11 @@ def _clustering(audit: Audit, cases: dict[str, Case], question: _Question, p: fl
 
 def _cluster(question: _Question, group: int, traits: Sequence[Trait]) -> Cluster:
     members = np.flatnonzero(question.grouping.labels == group)
-    features = question.grouping.features[members]
+    features, placed = question.grouping.features[members], question.grouping.placed[members]
     names = [question.results[i].row.case for i in members]
     return Cluster(
         cases=names,
-        typical=[names[i] for i in typical(features, TYPICAL)],
+        typical=[names[i] for i in typical(placed, TYPICAL)],
         mean_map=[round(float(v), 7) for v in (features**2).mean(axis=0)],
         traits=[
             TraitRow(

@@ -13,6 +13,7 @@ each part is asked again (recursive cuts, Shi and Malik 2000): the widest gap al
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -31,6 +32,7 @@ MOST = 8
 """More groups are never asked for."""
 DRAWS, ENOUGH = 999, 20
 LEVEL = 0.05
+SMALLEST_STRATUM = 4
 ROUNDING = 1e-9
 
 
@@ -44,6 +46,8 @@ class Grouping:
         Maps without any relevance are left out.
     features : ndarray of float64, shape (kept cases, cells)
         See `features_of`.
+    placed : ndarray of float64, shape (kept cases, cells)
+        What was clustered: the features without the difference between strata.
     labels : ndarray of int, shape (kept cases,)
         Group of every kept map, the largest first; all 0 where no cut was justified.
     groups : int
@@ -64,6 +68,7 @@ class Grouping:
 
     kept: Bools
     features: Floats
+    placed: Floats
     labels: Labels
     groups: int = 1
     by_gap: int = 1
@@ -104,6 +109,28 @@ def features_of(maps: Floats) -> tuple[Floats, Bools]:
     total = maps.sum(axis=1)
     kept = total > 0
     return np.sqrt(maps[kept] / total[kept, None]), kept
+
+
+def without_strata(features: Floats, strata: Sequence[str]) -> Floats:
+    """Take the difference between the means of strata out of features.
+
+    Parameters
+    ----------
+    features : ndarray, shape (cases, cells)
+    strata : sequence of str, shape (cases,)
+        '' is not known; those and strata of fewer than four cases stay as they are.
+
+    Returns
+    -------
+    ndarray of float64, shape (cases, cells)
+    """
+    found = features.copy()
+    names = np.asarray(strata, dtype=object)
+    for name in sorted(set(strata) - {""}):
+        ours = names == name
+        if ours.sum() >= SMALLEST_STRATUM:
+            found[ours] += features.mean(axis=0) - features[ours].mean(axis=0)
+    return found
 
 
 def neighbours_for(cases: int) -> int:
@@ -251,13 +278,17 @@ def parts(features: Floats, seed: int, draws: int, level: float) -> list[Labels]
     ]
 
 
-def group_maps(maps: Floats, *, seed: int = 0, draws: int = DRAWS) -> Grouping:
+def group_maps(
+    maps: Floats, strata: Sequence[str] | None = None, *, seed: int = 0, draws: int = DRAWS
+) -> Grouping:
     """Find the groups into which maps fall, and ask whether they would look like that without any.
 
     Parameters
     ----------
     maps : ndarray, shape (cases, cells)
         Small maps, not negative; their scale does not matter.
+    strata : sequence of str, shape (cases,), optional
+        What maps may differ by without that making groups: left and right eyes.
     seed : int
         Of draws and k-means.
     draws : int
@@ -275,22 +306,25 @@ def group_maps(maps: Floats, *, seed: int = 0, draws: int = DRAWS) -> Grouping:
     """
     features, kept = features_of(maps)
     cases = len(features)
-    empty = Grouping(kept, features, np.zeros(cases, np.int64))
+    names = [""] * len(kept) if strata is None else strata
+    placed = without_strata(features, [n for n, keep in zip(names, kept, strict=True) if keep])
+    empty = Grouping(kept, features, placed, np.zeros(cases, np.int64))
     if cases < FEWEST:
         return replace(empty, reason=f"{cases} maps with relevance, {FEWEST} are needed")
     if np.ptp(features, axis=0).max() < ROUNDING:
         return replace(empty, reason="all maps are alike")
-    gram = centred_gram(features)
+    gram = centred_gram(placed)
     k, most = neighbours_for(cases), max(2, min(MOST, cases // 6))
     values = spectrum(gram, k)[0]
     p, null = connectivity_test(gram, k, float(values[1]), seed, draws)
-    pieces = parts(features, seed, draws, LEVEL) if p <= LEVEL else [np.arange(cases)]
+    pieces = parts(placed, seed, draws, LEVEL) if p <= LEVEL else [np.arange(cases)]
     labels = np.zeros(cases, np.int64)
     for rank, piece in enumerate(sorted(pieces, key=lambda part: (-len(part), part[0]))):
         labels[piece] = rank
     return Grouping(
         kept,
         features,
+        placed,
         labels,
         len(pieces),
         groups_by_gap(values, most),
