@@ -23,6 +23,7 @@ from pipeline.trust.spray import (
     spectrum,
     squared_distances,
     typical,
+    without_strata,
 )
 
 SEEDS = st.integers(0, 10_000)
@@ -247,3 +248,22 @@ def test_what_is_no_map_is_refused(value):
     maps[2, 2] = value
     with pytest.raises(AuditError, match="negative or not a number"):
         group_maps(maps)
+
+
+def test_strata_make_no_groups():
+    """Two sides that differ in the mean are two groups, unless the difference between sides is taken out."""
+    sides = np.array(["left", "right"] * 15)
+    maps = random_maps(11, 30)
+    maps[sides == "left", 3] += maps[sides == "left"].sum(axis=1)
+    assert group_maps(maps, draws=199).p <= 0.005
+    assert group_maps(maps, sides.tolist(), draws=199).p > 0.05
+
+
+def test_the_difference_between_strata_is_taken_out_and_nothing_else():
+    features = np.random.default_rng(0).random((12, 5))
+    names = ["a"] * 5 + ["b"] * 4 + ["c"] * 2 + [""]
+    found = without_strata(features, names)
+    for stratum in (slice(0, 5), slice(5, 9)):
+        assert np.abs(found[stratum].mean(axis=0) - features.mean(axis=0)).max() < 1e-12
+        assert np.abs(np.diff(found[stratum], axis=0) - np.diff(features[stratum], axis=0)).max() < 1e-12
+    assert np.array_equal(found[9:], features[9:])
