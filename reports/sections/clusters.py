@@ -49,7 +49,8 @@ def build(context: Context) -> Section | None:
             Text(
                 "No separate groups were found: maps of cases with the same answer hang together as maps of "
                 "one kind do. So nothing shows that some cases are decided by a cue of their own. A cue that "
-                "all cases with an answer share makes no group and cannot be seen here."
+                "all cases with an answer share makes no group and cannot be seen here; with some 20 maps or "
+                "fewer a group is easily missed."
             )
         )
     if asked:
