@@ -15,6 +15,7 @@ from pipeline.attribution.fills import make_fill
 from pipeline.attribution.incremental.cost import Budget
 from pipeline.attribution.incremental.engine import Engine
 from pipeline.attribution.incremental.plan import make_plan
+from pipeline.attribution.incremental.steps import Windowed
 from pipeline.attribution.incremental.windows import ints
 from pipeline.attribution.occlusion_engine import Cover, covered
 from pipeline.models.graph import capture
@@ -103,15 +104,18 @@ def networks(draw: Callable, axes: int) -> tuple[Net, tuple[int, ...]]:
             layer = _convolution(draw, axes, channels, out, same=True)
         elif kind == "max":
             padding = draw(st.integers(0, 1))
+            kernel, dilation = draw(st.integers(2, 3)), draw(st.sampled_from([1, 1, 2]))
             layer = maxes(
-                draw(st.integers(2, 3)), draw(st.integers(1, 2)), padding, ceil_mode=draw(st.booleans())
+                kernel, draw(st.integers(1, 3)), padding, dilation=dilation, ceil_mode=draw(st.booleans())
             )
         elif kind == "avg":
             padding = draw(st.integers(0, 1))
             layer = means(2, draw(st.integers(1, 2)), padding, draw(st.booleans()), draw(st.booleans()))
         elif kind == "transposed":
-            stride = draw(st.integers(1, 2))
-            layer = transposed(channels, out, draw(st.integers(2, 3)), stride, 1, output_padding=stride - 1)
+            stride, dilation = draw(st.integers(1, 2)), draw(st.integers(1, 2))
+            groups = draw(st.sampled_from([1, 2])) if channels % 2 == out % 2 == 0 else 1
+            settings_ = {"output_padding": stride - 1, "groups": groups, "dilation": dilation}
+            layer = transposed(channels, out, draw(st.integers(2, 3)), stride, 1, **settings_)
         elif kind == "norm":
             layer = norms(channels)
         elif kind == "act":
@@ -169,10 +173,14 @@ def compare(
     budget: Budget,
     *,
     folded: bool,
+    apart: bool,
 ) -> float:
     """Largest difference to full forward passes, in units of the largest logit."""
     graph = capture(net, images)
     plan = make_plan(graph, images.shape[1], images.dtype)
+    if apart:
+        pooled = [step.pooling for step in plan.local if isinstance(step, Windowed) and step.pooling]
+        plan = make_plan(graph, images.shape[1], images.dtype, frozenset(pooled))
     if folded:
         plan.prepare()
     filler = make_fill(images, fill)
@@ -211,7 +219,8 @@ def check(data: st.DataObject, axes: int) -> None:
         budget = data.draw(
             st.sampled_from([Budget(), Budget(wave=1, alive=1, batch=1, images=1), Budget(images=3)])
         )
-        assert compare(net, images, rows, donor, budget, folded=data.draw(st.booleans())) <= TOLERANCE
+        how = {"folded": data.draw(st.booleans()), "apart": data.draw(st.booleans())}
+        assert compare(net, images, rows, donor, budget, **how) <= TOLERANCE
 
 
 @settings(max_examples=50)
@@ -227,7 +236,7 @@ def test_equals_full_forwards_in_3d(data: st.DataObject) -> None:
 
 
 @pytest.mark.long
-@settings(max_examples=400)
+@settings(max_examples=500)
 @given(st.data(), st.sampled_from([2, 3]))
 def test_equals_full_forwards_in_many_networks(data: st.DataObject, axes: int) -> None:
     check(data, axes)
