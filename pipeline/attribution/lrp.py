@@ -121,10 +121,14 @@ def seed_of_score(question: Question, logits: torch.Tensor) -> torch.Tensor:
 def seed_against(
     question: Question, logits: torch.Tensor, *, by_probability: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Contrastive seed, and what of it stands on the constant logit 0 of a single-logit model."""
+    """Contrastive seed, and what of it stands on the constant logit 0 of a single-logit model.
+
+    The size of the logit, not its sign, stands on the target: z⁺ at the classifier hands a seed on in
+    proportion to what speaks for its class, so that a negative one would turn the whole map over.
+    """
     single = logits.shape[1] == 1
     if single and not by_probability:
-        own = question.explained(logits)
+        own = torch.where(question.targets == 1, logits[:, 0].abs(), -logits[:, 0].abs())
         return own[:, None], -own
     both = torch.cat([torch.zeros_like(logits), logits], 1) if single else logits
     column = question.targets[:, None]
@@ -132,7 +136,7 @@ def seed_against(
         rivals = torch.softmax(both.scatter(1, column, -torch.inf), 1)
         seed = (-rivals).scatter(1, column, 1.0)
     else:
-        own = both.gather(1, column)
+        own = both.gather(1, column).abs()
         seed = (-own / (both.shape[1] - 1)).expand_as(both).scatter(1, column, own)
     return (seed[:, 1:], seed[:, 0]) if single else (seed, torch.zeros_like(seed[:, 0]))
 

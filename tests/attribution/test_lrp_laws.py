@@ -43,6 +43,25 @@ def test_contrastive_relevance_closes_to_zero(network, method: str) -> None:
     assert float(result.conservation_error.max()) < TOLERANCE
 
 
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize("method", ["sglrp", "clrp"])
+@pytest.mark.parametrize("shift", [-20.0, 20.0])
+def test_contrast_keeps_its_direction_whatever_the_sign_of_the_logit(
+    method: str, shift: float, *, single: bool
+) -> None:
+    """The left half of the image speaks for class 1, the right half for class 0, if there are two."""
+    weights = torch.zeros(2, 1, 4, 4)
+    weights[1, :, :, :2], weights[0, :, :, 2:] = 1.0, 1.0
+    linear = nn.Linear(16, 1 if single else 2)
+    with torch.no_grad():
+        linear.weight.copy_(weights.reshape(2, 16)[1 if single else 0 :])
+        linear.bias.copy_(torch.tensor([shift] if single else [-shift, shift]))
+    model, image = nn.Sequential(nn.Flatten(), linear).eval(), torch.ones(1, 1, 4, 4)
+    speaks_for_1 = attribute(model, image, 1, method).values[..., :2]
+    assert float(speaks_for_1.min()) > 0
+    assert float(attribute(model, image, 0, method).values[..., :2].max()) < 0
+
+
 def test_gamma_0_is_epsilon_and_alpha_1_is_z_plus(network) -> None:
     def values(**rules: object) -> torch.Tensor:
         return attribute(network.model, network.images, 1, "lrp", epsilon=1e-9, **rules).values
