@@ -19,6 +19,7 @@ DISC_RADIUS = 0.15  # usual radius of the disc, in radii of a 45–50° field
 DISC_RANGE = (0.10, 0.21)
 FOVEA_DISTANCE = (3.8, 6.6)  # from the disc's centre, in disc radii
 FOVEA_ANGLE = (-8.0, 26.0)  # degrees below the horizontal through the disc
+ASIDE = 0.45  # field radii: photographs are taken of the macula more often than of the disc
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,8 @@ def _find_disc(retina: _Retina) -> tuple[float, float, float, float]:
     place = retina.inside & (ndimage.distance_transform_edt(retina.inside) > 0.6 * usual)
     rows = np.abs(np.arange(spot.shape[0]) - _RADIUS) / _RADIUS
     score = _scored(spot, place) + 0.9 * _scored(trunk, place) - 4.0 * np.maximum(rows - 0.3, 0)[:, None]
+    aside = np.abs(np.arange(spot.shape[1]) - _RADIUS) / _RADIUS
+    score -= np.maximum(1 - aside / ASIDE, 0)[None]  # by up to one standard deviation
     score = np.where(place, ndimage.gaussian_filter(score, 2), -np.inf)
     best = np.unravel_index(int(score.argmax()), score.shape)
     away = np.hypot(*(np.indices(score.shape) - np.array(best)[:, None, None])) > 2.2 * usual
