@@ -119,7 +119,7 @@ FINDINGS: Mapping[str, Finding] = {
         "agreement",
         per_method=True,
         fault="relevance does not favour the regions expected for the disease",
-        missing="more patients whose brain is registered to the atlas",
+        missing="more patients whose brain is registered to the atlas and whom the model calls so",
         modalities=("mri",),
     ),
     "relevance_outside": Finding(

@@ -141,6 +141,10 @@ def find(
     )
     if metric:
         mine = table[(table.target == target) & (table.metric == metric) & (table.method == criterion.method)]
+        if metric.startswith("expected"):
+            # where the model speaks against the class there is next to no positive relevance to lie anywhere:
+            # the lift sits at its floor. As with expert marks, those cases are no part of the figure
+            mine = mine[~(mine.logit < 0)]
         figure = figure_of(mean_interval(mine.value.to_numpy(), mine.patient.to_numpy()))
         return Found(figure, 0.0 if metric.startswith("expected") else None)
     if criterion.name in ("lift_over_nulls", "lift_over_twins"):

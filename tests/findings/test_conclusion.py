@@ -79,3 +79,22 @@ def test_the_share_outside_is_a_mean_over_patients():
     found = find(Criterion(name="relevance_outside", method="lrp", at_most=1), table, 1, {}, [])
     assert abs(found.figure.value - 0.3) < 1e-12
     assert found.figure.n == 7
+
+
+@given(st.lists(st.floats(-18, 4), min_size=6, max_size=9), st.lists(st.floats(-18, 4), max_size=4))
+def test_expected_regions_ask_only_cases_for_which_the_model_speaks(called, others):
+    """Logits of 0 and more take part; a negative one has no positive relevance that could lie anywhere."""
+    table = pd.DataFrame(
+        {
+            "case": [f"c{k}" for k in range(len(called) + len(others))],
+            "method": "region_occlusion",
+            "target": 1,
+            "metric": "expected_log2_density_lift",
+            "value": called + others,
+            "logit": [0.0] + [2.0] * (len(called) - 1) + [-0.01] * len(others),
+        }
+    ).assign(patient=lambda rows: rows.case)
+    criterion = Criterion(name="expected_regions", method="region_occlusion", at_least=0)
+    found = find(criterion, table, 1, {}, [])
+    assert found.figure.n == len(called)
+    assert abs(found.figure.value - sum(called) / len(called)) < 1e-9
