@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from atlases import expected_regions, load_atlas
+from pipeline.allocator import keep_freed_memory
 from pipeline.anatomy.brain import regions_of
 from pipeline.images import Volume
 from pipeline.interventions import swap_pair
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="16 pairs only")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as `relevance-audit run` does
     opened = open_model("alzheimer")
     context: Any = SimpleNamespace(model=opened, target=1)
     inner, atlas = Score(context), load_atlas("AAL")
