@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import MethodError
+from pipeline.trust.field import checked
 
-Floats = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 SHARE = 0.8
 
@@ -58,16 +58,9 @@ def gini(values: npt.ArrayLike, field: BoolArray | None = None) -> float:
     MethodError
         If shapes differ, the field is empty or the map is not finite in it.
     """
-    a = np.asarray(values, np.float64)
-    inside = np.ones(a.shape, bool) if field is None else np.asarray(field, bool)
-    if a.shape != inside.shape or not inside.any():
-        raise MethodError(
-            f"a map of shape {a.shape} cannot be measured in this field", "use the image's own field"
-        )
+    inside, (a,) = checked(field, values, finite=True)
     size = np.sort(np.abs(a[inside]))
     largest = float(size[-1])
-    if not np.isfinite(largest):
-        raise MethodError("the relevance map is not finite", "report the method and the case")
     if largest == 0:
         return float("nan")
     size /= largest

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
-from pipeline.errors import MethodError
+from pipeline.trust.field import checked
 
 Floats = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -64,14 +64,7 @@ def autocorrelation_width(
     MethodError
         If shapes differ, the field is empty or the map is not finite in it.
     """
-    a = np.asarray(values, np.float64)
-    inside = np.ones(a.shape, bool) if field is None else np.asarray(field, bool)
-    if a.shape != inside.shape or not inside.any():
-        raise MethodError(
-            f"a map of shape {a.shape} cannot be measured in this field", "use the image's own field"
-        )
-    if not np.isfinite(a[inside]).all():
-        raise MethodError("the relevance map is not finite", "report the method and the case")
+    inside, (a,) = checked(field, values, finite=True)
     steps = np.broadcast_to(np.asarray(spacing, np.float64), (a.ndim,))
     nothing = Width((float("nan"),) * a.ndim, float("nan"), float("nan"))
     if np.ptp(a[inside]) == 0:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy import stats
 from skimage.metrics import structural_similarity
 
-from pipeline.errors import AuditError
+from pipeline.trust.field import checked
 
 Floats = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -59,10 +59,10 @@ def similarity(one: npt.ArrayLike, other: npt.ArrayLike, field: BoolArray | None
 
     Raises
     ------
-    AuditError
+    MethodError
         If the shapes differ, or the field is empty.
     """
-    a, b, _ = _checked(one, other, field)
+    _, (a, b) = checked(field, one, other)
     return Similarity(
         ssim(strength(a, field), strength(b, field), field, data_range=1.0),
         rank_correlation(np.abs(a), np.abs(b), field),
@@ -97,7 +97,7 @@ def ssim(
     float
         NaN where one of them is constant in the field.
     """
-    a, b, inside = _checked(one, other, field)
+    inside, (a, b) = checked(field, one, other)
     if np.ptp(a[inside]) == 0 or np.ptp(b[inside]) == 0:
         return float("nan")
     box = _around(inside)
@@ -109,7 +109,7 @@ def ssim(
 
 def rank_correlation(one: npt.ArrayLike, other: npt.ArrayLike, field: BoolArray | None = None) -> float:
     """Spearman's rank correlation over a field, by SciPy; NaN where one map is constant there."""
-    a, b, inside = _checked(one, other, field)
+    inside, (a, b) = checked(field, one, other)
     if np.ptp(a[inside]) == 0 or np.ptp(b[inside]) == 0:
         return float("nan")
     return float(stats.spearmanr(a[inside], b[inside]).statistic)
@@ -128,8 +128,8 @@ def rank_matrix(maps: Sequence[npt.ArrayLike], field: BoolArray | None = None) -
     ndarray, shape (maps, maps)
         1 on the diagonal; NaN beside a map that is constant in the field.
     """
-    rows = [_checked(values, maps[0], field) for values in maps]
-    ranks = np.array([stats.rankdata(values[inside]) for values, _, inside in rows])
+    inside, rows = checked(field, *maps)
+    ranks = np.array([stats.rankdata(values[inside]) for values in rows])
     ranks -= ranks.mean(axis=1, keepdims=True)
     size = np.sqrt(np.square(ranks).sum(axis=1))
     size[size == 0] = np.nan
@@ -142,18 +142,3 @@ def _around(inside: BoolArray) -> tuple[slice, ...]:
     """Box around a field with room for the windows of its border."""
     where = np.nonzero(inside)
     return tuple(slice(max(0, int(i.min()) - WINDOW), int(i.max()) + 1 + WINDOW) for i in where)
-
-
-def _checked(
-    one: npt.ArrayLike, other: npt.ArrayLike, field: BoolArray | None
-) -> tuple[Floats, Floats, BoolArray]:
-    a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
-    inside = np.ones(a.shape, bool) if field is None else np.asarray(field, bool)
-    if not a.shape == b.shape == inside.shape:
-        raise AuditError(
-            f"maps of shape {a.shape} and {b.shape} cannot be compared in a field of shape {inside.shape}",
-            "give two maps of one image",
-        )
-    if not inside.any():
-        raise AuditError("maps cannot be compared in an empty field", "give the brain or the field of view")
-    return a, b, inside

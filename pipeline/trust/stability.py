@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.trust.field import checked
 from pipeline.trust.similarity import rank_correlation
 
 if TYPE_CHECKING:
@@ -82,12 +83,16 @@ def stability(values: npt.ArrayLike, moved: npt.ArrayLike, field: BoolArray) -> 
     -------
     Stability
         NaN where the map is zero in the field.
+
+    Raises
+    ------
+    MethodError
+        If shapes differ, or the field is empty.
     """
-    plain = np.asarray(values, np.float64)
-    others = np.asarray(moved, np.float64)
-    size = float(np.linalg.norm(plain[field]))
+    inside, (plain, *others) = checked(field, values, *np.asarray(moved))
+    size = float(np.linalg.norm(plain[inside]))
     if size == 0:
         return Stability(float("nan"), float("nan"), float("nan"))
-    changes = [float(np.linalg.norm(other[field] - plain[field])) / size for other in others]
-    ranks = [rank_correlation(other, plain, field) for other in others]
+    changes = [float(np.linalg.norm(other[inside] - plain[inside])) / size for other in others]
+    ranks = [rank_correlation(other, plain, inside) for other in others]
     return Stability(max(changes), float(np.mean(changes)), float(np.mean(ranks)))
