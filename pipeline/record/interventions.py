@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from pipeline.record.kept import Kept
 from pipeline.record.parts import Figure, Part
 
 
@@ -103,13 +104,11 @@ class CovariateRow(Part):
     p: float | None = None
 
 
-class Interventions(Part):
+class Interventions(Kept):
     """All interventions of one audit.
 
     Attributes
     ----------
-    key : str
-        Hash of everything that they depend on.
     gap : Figure
         Mean difference of the score between the members of a pair, in logit units.
     pairs : int
@@ -121,7 +120,6 @@ class Interventions(Part):
     seconds : float
     """
 
-    key: str = ""
     gap: Figure = Field(default_factory=Figure)
     pairs: int = 0
     factors: list[FactorRow] = Field(default_factory=list)

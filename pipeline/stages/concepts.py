@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
 
 from pipeline.errors import AuditError
-from pipeline.files import sha256_of, write_text
+from pipeline.files import sha256_of
 from pipeline.images import read_photograph, read_volume
 from pipeline.protocol import Method, Protocol
 from pipeline.provenance import versions
 from pipeline.record.concepts import ConceptLearning, ConceptRow
-from pipeline.record.parts import Part, figure_of
+from pipeline.record.kept import Kept, keep, take_up
+from pipeline.record.parts import figure_of
 
 if TYPE_CHECKING:
     import torch
@@ -47,8 +47,7 @@ class ConceptSet:
     state: MaceState | None = None
 
 
-class _Stored(Part):
-    key: str
+class _Kept(Kept):
     learning: ConceptLearning
 
 
@@ -78,13 +77,13 @@ def concepts_of(audit: Audit, progress: Progress | bool = False) -> ConceptSet:
     from pipeline.attribution.mace import load_mace
 
     key, path = concepts_key(audit), audit.folder / "concepts.safetensors"
-    try:
-        stored = _Stored.model_validate_json((audit.folder / "concepts.json").read_text(encoding="utf-8"))
-        if stored.key == key:
-            usable = stored.learning.faithful and not stored.learning.refused
-            return ConceptSet(stored.learning, load_mace(path) if usable else None)
-    except (OSError, UnicodeDecodeError, ValidationError, AuditError):
-        pass  # never made, half made or of another version: it is made again
+    kept = take_up(audit.folder / "concepts.json", _Kept, key)
+    if kept is not None:
+        usable = kept.learning.faithful and not kept.learning.refused
+        try:
+            return ConceptSet(kept.learning, load_mace(path) if usable else None)
+        except AuditError:
+            pass  # half made: they are learnt again
     begin = time.perf_counter()
     try:
         learning, state = _learn(audit, progress)
@@ -93,11 +92,7 @@ def concepts_of(audit: Audit, progress: Progress | bool = False) -> ConceptSet:
     except AuditError as error:
         learning, state = ConceptLearning(refused=str(error)), None
     learning.seconds = round(time.perf_counter() - begin, 1)
-    audit.folder.mkdir(parents=True, exist_ok=True)
-    write_text(
-        audit.folder / "concepts.json",
-        _Stored(key=key, learning=learning).model_dump_json(indent=1) + "\n",
-    )
+    keep(audit.folder / "concepts.json", _Kept(key=key, learning=learning))
     return ConceptSet(learning, state if learning.faithful else None)
 
 

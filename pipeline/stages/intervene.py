@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import ValidationError
 
 from pipeline.cohort import Cohort
 from pipeline.errors import AuditError
-from pipeline.files import sha256_of, write_text
+from pipeline.files import sha256_of
 from pipeline.record.interventions import (
     CovariateRow,
     CueRow,
@@ -23,6 +22,7 @@ from pipeline.record.interventions import (
     Interventions,
     RemovalRow,
 )
+from pipeline.record.kept import keep, take_up
 from pipeline.record.parts import figure_of
 from pipeline.record.schema import CaseResult, Figure
 from pipeline.stages.audit import Audit
@@ -76,12 +76,9 @@ def intervene(audit: Audit, cohort: Cohort, results: Sequence[CaseResult]) -> In
     """
     key = _key(audit, results)
     path = audit.folder / "interventions.json"
-    try:
-        stored = Interventions.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValidationError):
-        stored = None
-    if stored is not None and stored.key == key:
-        return stored
+    kept = take_up(path, Interventions, key)
+    if kept is not None:
+        return kept
     begin = time.perf_counter()
     found = Interventions(key=key)
     members: list[Member] = []
@@ -98,7 +95,7 @@ def intervene(audit: Audit, cohort: Cohort, results: Sequence[CaseResult]) -> In
             except AuditError as error:
                 found.notes.append(f"{step.__name__.strip('_').replace('_', ' ')}: {error}")
     found.seconds = round(time.perf_counter() - begin, 1)
-    write_text(path, found.model_dump_json(indent=1) + "\n")
+    keep(path, found)
     return found
 
 

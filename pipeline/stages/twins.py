@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from pipeline.cohort import Case
 from pipeline.errors import AuditError
-from pipeline.files import write_text
 from pipeline.images import read_photograph, read_volume
 from pipeline.models.opening import OpenedModel
 from pipeline.protocol import Method, Protocol
 from pipeline.record.experts import TwinRow
-from pipeline.record.parts import Part
+from pipeline.record.kept import Kept, keep, take_up
 from pipeline.record.schema import read_arrays, write_arrays
 
 if TYPE_CHECKING:
@@ -48,8 +47,7 @@ class TwinSet:
     modules: dict[str, nn.Module]
 
 
-class _Stored(Part):
-    key: str
+class _Kept(Kept):
     rows: list[TwinRow] = Field(default_factory=list)
 
 
@@ -103,18 +101,14 @@ def twins_of(model: OpenedModel, protocol: Protocol, cases: Sequence[Case], fold
             statistics |= {f"{name}/{buffer}": value for buffer, value in _statistics(twin).items()}
     folder.mkdir(parents=True, exist_ok=True)
     write_arrays(buffers, statistics)
-    stored = _Stored(key=_key(model, protocol), rows=rows)
-    write_text(folder / "twins.json", stored.model_dump_json(indent=1) + "\n")
+    keep(folder / "twins.json", _Kept(key=_key(model, protocol), rows=rows))
     return TwinSet(tuple(rows), modules)
 
 
 def known_twins(model: OpenedModel, protocol: Protocol, folder: Path) -> list[TwinRow]:
     """Twins that an audit directory has of this model and protocol; empty if none."""
-    try:
-        stored = _Stored.model_validate_json((folder / "twins.json").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValidationError):
-        return []
-    return stored.rows if stored.key == _key(model, protocol) else []
+    kept = take_up(folder / "twins.json", _Kept, _key(model, protocol))
+    return kept.rows if kept else []
 
 
 def _names(model: OpenedModel, protocol: Protocol) -> list[str]:
