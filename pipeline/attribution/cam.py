@@ -93,6 +93,7 @@ def grad_cam(question: Question, *, relu: bool = False, stage: int = 0) -> Answe
     needs="a spatial activation larger than 1×1 before the classifier",
     cost="1 (and the backward of what follows the activation)",
     source="Chattopadhyay et al. 2018, arXiv:1710.11063",
+    odd=False,
 )
 def grad_cam_plus_plus(question: Question, *, relu: bool = False, stage: int = 0) -> Answer:
     """Σ_k w_k A_k with w_k = Σ_ij α_ij g⁺, g = ∂y_t/∂A_k, α_ij = g² / (2g² + Σ_ab A_k g³), 0/0 = 0.
@@ -117,6 +118,7 @@ def grad_cam_plus_plus(question: Question, *, relu: bool = False, stage: int = 0
     needs="a spatial activation larger than 1×1 and rectifiers",
     cost="1 forward + that of guided_backprop",
     source="Selvaraju et al. 2017, arXiv:1610.02391",
+    odd=False,
 )
 def guided_grad_cam(question: Question, *, stage: int = 0) -> Answer:
     """Upsampled ReLU(Grad-CAM) ⊙ guided backprop; `stage` as for `grad_cam`.

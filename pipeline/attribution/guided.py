@@ -28,6 +28,7 @@ SMOOTH_RECTIFIERS = frozenset(
     needs="rectifiers (ReLU and its kin) in the model",
     cost="1 forward + 1 backward (about 3)",
     source="Springenberg et al. 2015, arXiv:1412.6806",
+    odd=False,
 )
 def guided_backprop(question: Question, *, colour: str = "signed") -> Answer:
     """Gradient that passes a ReLU only where its input and the arriving gradient are positive.

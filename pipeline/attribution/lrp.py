@@ -84,6 +84,7 @@ def lrp(question: Question, **options: Any) -> Answer:
     needs="a rule for every operation of the model",
     cost="1 forward + 1 walk back (about 3)",
     source="Iwana et al. 2019, arXiv:1908.04351",
+    odd=False,
     options_of=Options,
 )
 def sglrp(question: Question, **options: Any) -> Answer:
@@ -103,6 +104,7 @@ def sglrp(question: Question, **options: Any) -> Answer:
     needs="a rule for every operation of the model",
     cost="1 forward + 1 walk back (about 3)",
     source="Gu et al. 2018, arXiv:1812.02100",
+    odd=False,
     options_of=Options,
 )
 def clrp(question: Question, **options: Any) -> Answer:

@@ -55,6 +55,7 @@ __all__ = [
     needs="a state trained on a cohort: state=fit_mace(model, images), or its file",
     cost="1 (and a training on the cohort's activations, once)",
     source="Kumar et al. 2020, arXiv:2011.01472",
+    odd=False,
 )
 def mace(question: Question, *, state: MaceState | str | Path | None = None) -> Answer:
     """Σ_j t_j M_j / ΣM_j: each concept's term t_j of the class's relevance logit, laid out over its map M_j.

@@ -53,6 +53,8 @@ class MethodCard:
         Option name → default.
     compute : callable
         `compute(question, **options) -> Answer`.
+    odd : bool
+        Whether the negated score has the negated map, with the options as they are by default.
     """
 
     name: str
@@ -64,6 +66,16 @@ class MethodCard:
     source: str
     options: Mapping[str, Any]
     compute: Callable[..., Answer]
+    odd: bool = True
+
+    def turns_over(self, options: Mapping[str, Any]) -> bool:
+        """Whether the map of the negated score is the negated map, with these options.
+
+        Guided maps, for one, are not: a rectifier in the backward pass lets other things through then. Nor
+        is a map without negative values.
+        """
+        sizes = options.get("relu", False) or options.get("colour", "signed") in {"max_abs", "sum_abs"}
+        return self.odd and not sizes
 
     @property
     def title(self) -> str:
@@ -98,6 +110,7 @@ def method(
     cost: str,
     source: str,
     options_of: Callable[..., Any] | None = None,
+    odd: bool = True,
 ) -> Callable[[Callable[..., Answer]], Callable[..., Answer]]:
     """Announce `compute(question, *, option=default, …) -> Answer` as a method with those options.
 
@@ -108,7 +121,7 @@ def method(
         keywords = inspect.signature(options_of or compute).parameters.values()
         options = {p.name: p.default for p in keywords if options_of or p.kind is p.KEYWORD_ONLY}
         _cards[name] = MethodCard(
-            name, family, signed, class_discriminative, needs, cost, source, options, compute
+            name, family, signed, class_discriminative, needs, cost, source, options, compute, odd
         )
         return compute
 

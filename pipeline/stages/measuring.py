@@ -181,7 +181,8 @@ class CaseWork:
 
         A twin with a negative logit has learnt no more than one with a positive, but its relevance that sums
         to the logit would have hardly any positive part, and anything would beat it: its map is taken for
-        what it calls.
+        what it calls. Maps that do not follow the sign of the score (guided ones, softmax-gradient and
+        contrastive LRP, Grad-CAM++) stay as they are: turned over, they would say nothing of any class.
         """
         from pipeline.attribution import METHODS, attribute
 
@@ -199,8 +200,9 @@ class CaseWork:
                 except AuditError as error:
                     self._refused(name, str(error))
                     continue
-                values = one_channel(relevance, 0, signed=METHODS[method.name].signed)
-                if METHODS[method.name].signed and float(relevance.scores[0, target]) < 0:
+                card = METHODS[method.name]
+                values = one_channel(relevance, 0, signed=card.signed)
+                if card.turns_over(method.options) and float(relevance.scores[0, target]) < 0:
                     values = -values
                 values = self._smooth(values)
                 self._add(name, target, "zero_map", float(not np.any(values)))

@@ -294,3 +294,26 @@ def test_model_agnostic_methods_need_no_capture(images: torch.Tensor) -> None:
         result.values, 2 * (model.layer.weight[1].reshape(3, 16, 16) * images).sum(1, keepdim=True).detach(),
         rtol=1e-3, atol=1e-4,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WITHOUT_STATE)
+def test_the_negated_score_has_the_negated_map_where_the_card_says_so(
+    name: str, images: torch.Tensor
+) -> None:
+    torch.manual_seed(5)
+    network = nn.Sequential(
+        *(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 8, 3, padding=1), nn.ReLU()),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)),
+    )
+    negated = copy.deepcopy(network)
+    with torch.no_grad():
+        for parameter in negated[-1].parameters():
+            parameter.neg_()
+    options = NEEDS.get(name, {})
+    plain, other = (attribute(m, images, 1, name, **options).values for m in (network, negated))
+    card = METHODS[name]
+    assert torch.allclose(other, -plain, rtol=1e-3, atol=1e-3 * float(plain.abs().max())) == card.odd
+    assert card.turns_over({}) == card.odd
+    for sizes in ({"relu": True}, {"colour": "max_abs"}, {"colour": "sum_abs"}):
+        assert not card.turns_over(sizes)
+    assert card.turns_over({"colour": "sum", "relu": False}) == card.odd

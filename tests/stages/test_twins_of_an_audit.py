@@ -98,6 +98,8 @@ def test_a_twin_is_measured_on_what_it_calls(opened, tmp_path):
     """A twin and its negative say the same: a negative logit makes no opponent that anything beats."""
     from copy import deepcopy
 
+    from pipeline.attribution import attribute
+    from pipeline.comparison import measure
     from pipeline.models.prepared import Prepared
     from pipeline.record.schema import CaseRow
     from pipeline.stages.audit import Audit
@@ -108,13 +110,14 @@ def test_a_twin_is_measured_on_what_it_calls(opened, tmp_path):
     with torch.no_grad():
         negative[-1].weight.neg_()
         negative[-1].bias.neg_()
-    audit = Audit(protocol(methods=["lrp", "grad_cam"]), opened, ("a", "b"), 1, None, tmp_path)
+    unturned = ("guided_backprop", "sglrp", "clrp")
+    audit = Audit(protocol(methods=["lrp", "grad_cam", *unturned]), opened, ("a", "b"), 1, None, tmp_path)
     audit.__dict__["twins"] = TwinSet((), {"twin-1": opened.module, "twin-2": negative})
     mask = np.zeros((24, 24), bool)
     mask[3:9, 4:15] = True
     prepared = Prepared(torch.rand(1, 3, 24, 24), np.eye(3), (24, 24), np.ones((24, 24), bool))
     work = CaseWork(Case("c", "c", tmp_path / "c"), audit, prepared, {"dots": mask}, None, CaseRow(case="c"))
-    for method in ("lrp", "grad_cam"):
+    for method in ("lrp", "grad_cam", *unturned):
         work._add(method, 1, "seconds", 0.1)
     work.run_twins()
     rows = [r for r in work.measurements if r.metric in ("log2_mass_lift", "auprc")]
@@ -122,3 +125,10 @@ def test_a_twin_is_measured_on_what_it_calls(opened, tmp_path):
         one, two = ([r.value for r in rows if r.method == f"twin-{n}:{method}"] for n in (1, 2))
         assert len(one) == 2
         assert one == pytest.approx(two, rel=1e-4)
+    # what does not follow the sign of the score is measured as it was made, whatever the twin calls
+    for method in unturned:
+        for twin, module in (("twin-1", opened.module), ("twin-2", negative)):
+            made = attribute(module, prepared.tensor, 1, method).values[0]
+            plain = measure(made.sum(0).numpy(), {"m": mask}, prepared.field)["m"].auprc
+            (got,) = [r.value for r in rows if r.method == f"{twin}:{method}" and r.metric == "auprc"]
+            assert got == pytest.approx(plain, rel=1e-4), (twin, method)
