@@ -11,19 +11,21 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import astuple
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from pipeline.comparison import mean_interval, random_twin
+from pipeline.comparison import mean_interval
 from pipeline.models.opening import OpenedModel, open_model
 from pipeline.models.prepared import Prepared
 from pipeline.stages.map_trust import PATCHES
 from pipeline.stages.twins import batched
+from pipeline.trust.crossed import crossed_interval
 from pipeline.trust.faithfulness import Curves, Deleting
 from pipeline.trust.maps import Price, maps_of
-from pipeline.trust.randomisation import STAGES, cascade, left_over_steps
+from pipeline.trust.randomisation import CASCADES, STAGES, cascade, left_over_draws, remaining
 from pipeline.trust.similarity import similarity
 from pipeline.trust.stability import noisy, stability
 
@@ -37,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="alzheimer", choices=("alzheimer", "retinopathy"))
     parser.add_argument("--cases", type=int, default=8)
-    parser.add_argument("--twins", type=int, default=3)
+    parser.add_argument("--draws", type=int, default=CASCADES, help="of weights")
     parser.add_argument("--stages", type=int, default=STAGES)
     parser.add_argument("--seed", type=int, default=1, help="of the redrawn weights")
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
@@ -78,37 +80,58 @@ def randomise(
 
     def maps(module: nn.Module) -> dict[str, list[Any]]:
         return {
-            m: [maps_of(module, p.tensor, target, m, {}, price)[0] for p in images] for m in options.methods
+            m: [maps_of(module, p.tensor, target, m, {}, price)[0].astype(np.float32) for p in images]
+            for m in options.methods
         }
 
     trained = maps(model.module)
-    seeds = [100 * options.seed + n for n in range(options.twins)]
-    twins = [maps(random_twin(model.module, batches, seed=seed)) for seed in seeds]
-    base = {
-        m: likeness([(a[m], b[m]) for n, a in enumerate(twins) for b in twins[:n]], images) for m in trained
-    }
-    names, steps = [], []
-    for stage, module in cascade(model.module, batches, stages=options.stages, seed=options.seed):
-        names.append(f"{stage.layers}/{stage.of}")
-        made = maps(module)
-        steps.append({m: likeness([(trained[m], made[m])], images) for m in trained})
-    for index, kind in enumerate(KINDS):
-        print(f"{kind}: after {', '.join(names)} layers | random pairs | left, mean of steps 2 on")
+    names: dict[int, str] = {}
+    first: dict[str, Any] = {}
+    alike: dict[str, list[list[Any]]] = {m: [] for m in trained}
+    last: dict[str, list[list[Any]]] = {m: [] for m in trained}
+    for draw in range(options.draws):
+        seed = 100 * options.seed + draw
         for m in trained:
-            table = np.array([step[m][:, index] for step in steps])
-            left = mean_interval(left_over_steps(table, base[m][:, index]))
-            print(f"  {m:18s} {row(table.mean(axis=1))} | {base[m][:, index].mean():6.2f} | {left}")
+            alike[m].append([])
+        made = {}
+        for stage, module in cascade(model.module, batches, stages=options.stages, seed=seed):
+            price.passes += len(images)
+            if draw and not stage.counts:
+                continue
+            names[stage.layers] = f"{stage.layers}/{stage.of}"
+            made = maps(module)
+            for m in trained:
+                found = likeness(trained[m], made[m], images)
+                if stage.counts:
+                    alike[m][-1].append(found)
+                else:
+                    first[m] = found
+        for m in trained:
+            last[m].append(made[m])
+    between = {m: np.full((len(last[m]), len(last[m]), len(images), len(KINDS)), np.nan) for m in trained}
+    couples = list(combinations(range(options.draws), 2))
+    for m, (a, b) in product(trained, couples):
+        between[m][a, b] = likeness(last[m][a], last[m][b], images)
+    for index, kind in enumerate(KINDS):
+        print(f"{kind}: after {', '.join(names.values())} layers | random pairs | left [95 %]; each draw")
+        for m in trained:
+            table = np.array(alike[m])[..., index]  # draws, steps, images
+            pairs = between[m][..., index]
+            base = np.mean([pairs[couple] for couple in couples], axis=0)
+            left, draws = left_over_draws(table, pairs)
+            curve = [first[m][:, index].mean()] if first else []
+            curve += list(table.mean(axis=(0, 2)))
+            each = row(remaining(table, base).mean(axis=(1, 2)))
+            print(f"  {m:18s} {row(curve)} | {base.mean():6.2f} | {crossed_interval(left, draws)};{each}")
 
 
-def likeness(pairs: list[tuple[list[Any], list[Any]]], images: list[Prepared]) -> Any:
-    """Mean over pairs of models, shape (images, kinds)."""
-    found = [
+def likeness(one: list[Any], other: list[Any], images: list[Prepared]) -> Any:
+    """Likeness of maps of the same images, shape (images, kinds)."""
+    values = np.array(
         [astuple(similarity(a, b, p.field)) for a, b, p in zip(one, other, images, strict=True)]
-        for one, other in pairs
-    ]
-    values = np.array(found)
-    values[..., 2] = np.abs(values[..., 2])
-    return values.mean(axis=0)
+    )
+    values[:, 2] = np.abs(values[:, 2])
+    return values
 
 
 def delete(

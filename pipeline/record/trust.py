@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from pipeline.record.clusters import Clustering
+from pipeline.record.kept import Kept
 from pipeline.record.method_card import MethodCards
 from pipeline.record.parts import Figure, Part
 
@@ -78,10 +79,14 @@ class MapTrust(Part):
     Attributes
     ----------
     method : str
+    draws : int
+        How many times the weights were redrawn, each time anew.
     left : Figure
-        What is left of the map (of `Likeness.rank`) when weights are redrawn, mean over the steps but the
-        first: 1 all, 0 no more alike than maps of two random models.
+        What is left of the map (of `Likeness.rank`) when weights are redrawn, mean over draws and over the
+        steps but the first: 1 all, 0 no more alike than maps of two random models. Its interval is for other
+        patients and other draws.
     steps : list of RandomStep
+        Mean over the draws; the first step, the output layer alone, of one draw.
     random_pairs : Likeness or None
         Of maps of independent random models to each other.
     deletion : Deletion or None
@@ -96,6 +101,7 @@ class MapTrust(Part):
     """
 
     method: str
+    draws: int = 0
     left: Figure = Figure()
     steps: list[RandomStep] = Field(default_factory=list)
     random_pairs: Likeness | None = None
@@ -106,13 +112,11 @@ class MapTrust(Part):
     agreement: dict[str, Figure] = Field(default_factory=dict)
 
 
-class Trust(Part):
+class Trust(Kept):
     """Trust of the maps, the measured method card, and clusters of maps.
 
     Attributes
     ----------
-    key : str
-        Hash of everything that this depends on.
     cases : list of str
         Cases whose maps were questioned, drawn by the protocol's seed.
     noise : float
@@ -120,19 +124,21 @@ class Trust(Part):
     maps : list of MapTrust
     card : MethodCards or None
     clusters : list of Clustering
+    expected_passes : int
+        Forward passes of the model that all this was expected to take, at most.
     passes : int
-        Forward passes of the model that all this took.
+        Forward passes that it took.
     seconds : float
     notes : list of str
         What could not be done, and why.
     """
 
-    key: str = ""
     cases: list[str] = Field(default_factory=list)
     noise: float = 0.0
     maps: list[MapTrust] = Field(default_factory=list)
     card: MethodCards | None = None
     clusters: list[Clustering] = Field(default_factory=list)
+    expected_passes: int = 0
     passes: int = 0
     seconds: float = 0.0
     notes: list[str] = Field(default_factory=list)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +12,7 @@ import numpy.typing as npt
 from pipeline.cohort import Case
 from pipeline.errors import AuditError
 from pipeline.protocol import Method
+from pipeline.record.parts import figure_of
 from pipeline.record.trust import Deletion, Likeness, MapTrust, RandomStep, Trust
 from pipeline.stages.audit import Audit
 from pipeline.stages.questioned import (
@@ -29,133 +28,157 @@ from pipeline.trust.maps import Price, maps_of
 from pipeline.trust.stability import DRAWS, NOISE
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
     from pipeline.trust.faithfulness import Curves
+    from pipeline.trust.randomisation import Stage
     from pipeline.trust.similarity import Similarity
 
 Floats = npt.NDArray[np.float64]
+Map = npt.NDArray[Any] | None
 
-RANDOM_MODELS = 2
-"""Random models whose maps are compared in pairs, with each other and with those of the last step."""
 PATCHES = 200
 """About so many patches cover the anatomy when it is deleted."""
+KINDS = ("rank", "strength", "ssim")
 
 
-def question_maps(audit: Audit, cases: Sequence[Case], found: Trust) -> None:
-    """Randomise, delete, disturb and compare; what was found goes into `found`.
+class Questions:
+    """All questions to the maps of some cases.
 
     Parameters
     ----------
     audit : Audit
     cases : sequence of Case
-        One a patient.
-    found : Trust
-        Gets `maps`, `noise`, notes, and passes on top of what it has.
+        One a patient. They are read, and their maps taken up; nothing is asked yet.
+
+    Raises
+    ------
+    AuditError
+        If a case cannot be read, or there is no map to be questioned.
     """
-    from pipeline.attribution import METHODS
 
-    price = Price()
-    wanted = [m for m in audit.protocol.methods if m.name != "mace"]
-    asked = take_up(audit, cases, wanted, price)
-    methods = [m for m in wanted if any(m.name in one.maps for one in asked)]
-    if not methods:
-        found.notes.append("trust of the maps: there is no map to be questioned")
-        return
-    cheap = [m for m in methods if is_cheap(m)]
-    log = logging.getLogger(f"relevance_audit.{audit.folder.name}.trust")
-    passes = expected_passes(len(asked), methods, cheap)
-    log.info(
-        "trust of the maps: about %d forward passes, some %.0f s",
-        passes,
-        passes * _seconds(audit, asked[0], price),
-    )
-    left_out = [METHODS[m.name].title for m in methods if m not in cheap]
-    if left_out:
-        found.notes.append(
-            f"redrawn weights and noise: {', '.join(left_out)} left out, their maps take too many passes"
-        )
-    work = _Work(audit, asked, methods, cheap, price)
-    steps: dict[str, Callable[[], None]] = {
-        "randomised weights": work.randomise,
-        "deletion": work.delete,
-        "noise": work.disturb,
-        "retrained models": work.retrained,
-        "agreement of methods": work.agree,
-    }
-    for name, step in steps.items():
-        try:
-            step()
-        except AuditError as error:
-            found.notes.append(f"{name}: {error}")
-    found.noise = NOISE
-    found.maps += work.rows.values()
-    found.passes += price.passes
+    def __init__(self, audit: Audit, cases: Sequence[Case]) -> None:
+        self.audit, self.price = audit, Price()
+        wanted = [m for m in audit.protocol.methods if m.name != "mace"]
+        self.asked = take_up(audit, cases, wanted, self.price)
+        self._taken_up = self.price.passes
+        self.methods = [m for m in wanted if any(m.name in one.maps for one in self.asked)]
+        if not self.methods:
+            raise AuditError("there is no map to be questioned")
+        self.cheap = [m for m in self.methods if is_cheap(m)]
+        self.rows = {m.name: MapTrust(method=m.name) for m in self.methods}
 
+    def expected_passes(self) -> int:
+        """How many forward passes all answers take, at most (a backward pass counts as two).
 
-def expected_passes(cases: int, methods: Sequence[Method], cheap: Sequence[Method]) -> int:
-    """About how many forward passes `question_maps` will take (a backward pass counts as two)."""
-    from pipeline.trust.faithfulness import RANDOM_ORDERS, STEPS
-    from pipeline.trust.randomisation import STAGES
+        Fewer where a method refuses a random model.
+        """
+        from pipeline.trust.faithfulness import RANDOM_ORDERS, STEPS
+        from pipeline.trust.randomisation import CASCADES, steps_of
 
-    maps = len(cheap) * 3 * (STAGES + RANDOM_MODELS + DRAWS)
-    curves = 2 + (STEPS - 1) * (RANDOM_ORDERS + 2 * len(methods))
-    return cases * (maps + curves + STAGES)
+        cases, maps = len(self.asked), 0
+        calibrations = 0
+        if self.cheap:
+            steps = steps_of(self.audit.model.module, self.asked[0].prepared.tensor)
+            skipped = CASCADES - 1 if steps > 1 else 0  # the output layer alone is redrawn in one only
+            calibrations = cases * steps * CASCADES
+            maps = cases * len(self.cheap) * (steps * CASCADES - skipped + len(self._retrained()))
+        for one in self.asked:
+            maps += DRAWS * sum(m.name in one.maps for m in self.cheap)
+        curves = sum(2 + (STEPS - 1) * (RANDOM_ORDERS + 2 * len(one.maps)) for one in self.asked)
+        return self._taken_up + 3 * maps + calibrations + curves
 
+    def answer(self, found: Trust) -> None:
+        """Randomise, delete, disturb and compare.
 
-def _seconds(audit: Audit, one: Questioned, price: Price) -> float:
-    """Wall time of a forward pass, the second: the first may have to capture the model."""
-    from pipeline.attribution import logits
+        Parameters
+        ----------
+        found : Trust
+            Gets `maps`, `noise`, notes, and passes on top of what it has.
+        """
+        from pipeline.attribution import METHODS
 
-    begin = 0.0
-    for _ in range(2):
-        begin = time.perf_counter()
-        logits(audit.model.module, one.prepared.tensor)
-        price.passes += 1
-    return time.perf_counter() - begin
-
-
-class _Work:
-    """All questions to the maps of the same cases."""
-
-    def __init__(
-        self,
-        audit: Audit,
-        asked: Sequence[Questioned],
-        methods: Sequence[Method],
-        cheap: Sequence[Method],
-        price: Price,
-    ) -> None:
-        self.audit, self.asked, self.methods, self.cheap, self.price = audit, asked, methods, cheap, price
-        self.rows = {m.name: MapTrust(method=m.name) for m in methods}
+        left_out = [METHODS[m.name].title for m in self.methods if m not in self.cheap]
+        if left_out:
+            found.notes.append(
+                f"redrawn weights and noise: {', '.join(left_out)} left out, their maps take too many passes"
+            )
+        steps: dict[str, Callable[[], None]] = {
+            "randomised weights": self.randomise,
+            "deletion": self.delete,
+            "noise": self.disturb,
+            "retrained models": self.compare_retrained,
+            "agreement of methods": self.agree,
+        }
+        for name, step in steps.items():
+            try:
+                step()
+            except AuditError as error:
+                found.notes.append(f"{name}: {error}")
+        found.noise = NOISE
+        found.maps += self.rows.values()
+        found.passes += self.price.passes
 
     def randomise(self) -> None:
-        """Redraw weights from the output down and see what is left of each map."""
-        from pipeline.trust.randomisation import cascade, left_over_steps
+        """Redraw weights from the output down, several times, and see what is left of each map."""
+        from pipeline.trust.randomisation import CASCADES, cascade
 
         if not self.cheap:
             return
         batches = batched([one.prepared.tensor for one in self.asked])
-        tables: dict[str, list[list[Similarity]]] = {m.name: [] for m in self.cheap}
-        stages, last = [], {}
-        for stage, module in cascade(self.audit.model.module, batches, seed=seed_for(self.audit, "cascade")):
-            stages.append(stage)
-            self.price.passes += sum(len(batch) for batch in batches)
-            for m in self.cheap:
-                last[m.name] = self._maps(m, module)
-                tables[m.name].append(self._with_trained(m, last[m.name]))
-        bases = self._random_pairs(batches, last)
-        for name, table in tables.items():
-            row = self.rows[name]
-            row.random_pairs = self._likeness(bases[name])
-            row.steps = [
-                RandomStep(layers=s.layers, of=s.of, lowest=s.lowest, likeness=self._likeness(alike))
-                for s, alike in zip(stages, table, strict=True)
-            ]
-            ranks = np.array([[up_to_sign(s) for s in alike] for alike in table])
-            left = left_over_steps(ranks, [up_to_sign(s) for s in bases[name]])
-            row.left = figure_of_patients(left, self.asked)
+        stages: list[Stage] = []
+        found: dict[str, dict[int, list[Floats]]] = {m.name: {} for m in self.cheap}
+        random: dict[str, list[list[Map]]] = {m.name: [] for m in self.cheap}
+        for draw in range(CASCADES):
+            seed = seed_for(self.audit, f"cascade/{draw}")
+            for stage, module in cascade(self.audit.model.module, batches, seed=seed):
+                self.price.passes += len(self.asked)
+                if not draw:
+                    stages.append(stage)
+                elif not stage.counts:
+                    continue
+                for m in self.cheap:
+                    maps = self._maps(m, module)
+                    alike = _table(self._with_trained(m, maps))
+                    found[m.name].setdefault(stage.layers, []).append(alike)
+                    if stage.layers == stage.of:
+                        random[m.name].append(maps)
+        for name, steps in found.items():
+            self._conclude(self.rows[name], stages, steps, random[name])
+
+    def _conclude(
+        self,
+        row: MapTrust,
+        stages: Sequence[Stage],
+        steps: Mapping[int, list[Floats]],
+        random: Sequence[Sequence[Map]],
+    ) -> None:
+        """Put what redrawn weights did to one method's maps into its row.
+
+        `steps` are tables (images, kinds) by layers redrawn, one a draw; `random` the maps of the models in
+        which all is random, one list a draw.
+        """
+        from pipeline.trust.crossed import crossed_interval
+        from pipeline.trust.randomisation import left_over_draws
+
+        pairs = np.full((len(random), len(random), len(self.asked), len(KINDS)), np.nan)
+        for a, b in combinations(range(len(random)), 2):
+            alike = [_alike(x, y, one) for x, y, one in zip(random[a], random[b], self.asked, strict=True)]
+            pairs[a, b] = _table(alike)
+        row.draws = len(random)
+        row.random_pairs = self._likeness(np.mean([pairs[p] for p in combinations(range(row.draws), 2)], 0))
+        row.steps = [
+            RandomStep(
+                layers=s.layers,
+                of=s.of,
+                lowest=s.lowest,
+                likeness=self._likeness(np.mean(steps[s.layers], 0)),
+            )
+            for s in stages
+        ]
+        ranks = np.array([[table[:, 0] for table in steps[s.layers]] for s in stages if s.counts])
+        left, draws = left_over_draws(ranks.swapaxes(0, 1), pairs[..., 0])
+        row.left = figure_of(crossed_interval(left, draws))
 
     def delete(self) -> None:
         """Delete patches in the order of each map and watch the logit."""
@@ -195,10 +218,9 @@ class _Work:
             self.rows[m.name].noise_change = figure_of_patients([s.largest for s in measured], have)
             self.rows[m.name].noise_rank = figure_of_patients([s.rank for s in measured], have)
 
-    def retrained(self) -> None:
+    def compare_retrained(self) -> None:
         """Compare with models that were trained again, where the model's card names any."""
-        card = self.audit.model.card
-        for name in (name for name in (card.twins if card else ()) if name.startswith("retrained")):
+        for name in self._retrained():
             module = self.audit.model.twin(name)
             for m in self.cheap:
                 alike = self._with_trained(m, self._maps(m, module))
@@ -223,48 +245,30 @@ class _Work:
                 if b != a
             }
 
-    def _random_pairs(
-        self, batches: Sequence[torch.Tensor], third: Mapping[str, list[Floats | None]]
-    ) -> dict[str, list[Similarity]]:
-        """Mean likeness of maps of pairs of random models, method by case: the audit's twins, or more.
+    def _retrained(self) -> list[str]:
+        card = self.audit.model.card
+        return [name for name in (card.twins if card else ()) if name.startswith("retrained")]
 
-        `third` are maps of one that is there anyway: the last step of the cascade.
-        """
-        from pipeline.comparison import random_twin
-
-        model = self.audit.model.module
-        modules = [m for name, m in self.audit.twins.modules.items() if name != "shuffled"][:RANDOM_MODELS]
-        for number in range(len(modules), RANDOM_MODELS):
-            modules.append(random_twin(model, batches, seed=seed_for(self.audit, f"random/{number}")))
-            self.price.passes += sum(len(batch) for batch in batches)
-        made = {m.name: [third[m.name], *(self._maps(m, module) for module in modules)] for m in self.cheap}
-        return {
-            name: [_mean_pair([maps[i] for maps in models], one) for i, one in enumerate(self.asked)]
-            for name, models in made.items()
-        }
-
-    def _maps(self, method: Method, module: nn.Module) -> list[Floats | None]:
-        """Map of every case by another model; None where the method refuses it."""
-        made: list[Floats | None] = []
+    def _maps(self, method: Method, module: nn.Module) -> list[Map]:
+        """Map of every case by another model, in little memory; None where the method refuses it."""
+        made: list[Map] = []
         for one in self.asked:
             try:
-                made.append(map_by(self.audit, module, one.prepared, method, self.price))
+                made.append(map_by(self.audit, module, one.prepared, method, self.price).astype(np.float32))
             except AuditError:
                 made.append(None)
         return made
 
-    def _with_trained(self, method: Method, maps: Sequence[Floats | None]) -> list[Similarity]:
+    def _with_trained(self, method: Method, maps: Sequence[Map]) -> list[Similarity]:
         """Likeness of every case's map to that of another model."""
         return [
             _alike(one.maps.get(method.name), other, one) for one, other in zip(self.asked, maps, strict=True)
         ]
 
-    def _likeness(self, alike: Sequence[Similarity]) -> Likeness:
-        return Likeness(
-            rank=figure_of_patients([up_to_sign(s) for s in alike], self.asked),
-            strength=figure_of_patients([s.rank_absolute for s in alike], self.asked),
-            ssim=figure_of_patients([s.ssim for s in alike], self.asked),
-        )
+    def _likeness(self, table: Floats) -> Likeness:
+        """Mean over the cases of a table (images, kinds)."""
+        figures = (figure_of_patients(column, self.asked) for column in table.T)
+        return Likeness(**dict(zip(KINDS, figures, strict=True)))
 
 
 def up_to_sign(alike: Similarity) -> float:
@@ -275,24 +279,17 @@ def up_to_sign(alike: Similarity) -> float:
     return abs(alike.rank_signed)
 
 
-def _alike(a: Floats | None, b: Floats | None, one: Questioned) -> Similarity:
+def _table(alike: Sequence[Similarity]) -> Floats:
+    """Put likeness into a table, shape (images, kinds)."""
+    return np.array([(up_to_sign(s), s.rank_absolute, s.ssim) for s in alike], np.float64)
+
+
+def _alike(a: Map, b: Map, one: Questioned) -> Similarity:
     from pipeline.trust.similarity import Similarity, similarity
 
     if a is None or b is None:
         return Similarity(float("nan"), float("nan"), float("nan"))
     return similarity(a, b, one.prepared.field)
-
-
-def _mean_pair(maps: Sequence[Floats | None], one: Questioned) -> Similarity:
-    """Mean over the pairs of maps that can be compared."""
-    alike = [_alike(a, b, one) for n, a in enumerate(maps) for b in maps[:n]]
-    kept = [s for s in alike if np.isfinite(s.rank_signed)] or alike
-    return replace(
-        kept[0],
-        ssim=float(np.mean([s.ssim for s in kept])),
-        rank_absolute=float(np.mean([s.rank_absolute for s in kept])),
-        rank_signed=float(np.mean([up_to_sign(s) for s in kept])),
-    )
 
 
 def _deletion(asked: Sequence[Questioned], curves: Sequence[Curves]) -> Deletion:

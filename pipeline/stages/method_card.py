@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,58 +34,134 @@ Floats = npt.NDArray[np.float32]
 CASES = 2
 COSTLY, DEAREST = 10.0, 50.0
 """Forward passes a map from which a method is measured on one case only, and without noise and colours."""
+FORWARD = 3
+"""Forward passes that are timed."""
 PICTURE = "method_card.npz"
 COUNTS = ("regions", "regions_even", "regions_present")
 
 
-def measure_cards(audit: Audit, cases: Sequence[Case], found: Trust) -> None:
-    """Measure every method of the package on a few cases.
+@dataclass(frozen=True)
+class Planned:
+    """What will be asked of one method.
+
+    Attributes
+    ----------
+    card : pipeline.attribution.MethodCard
+    options : mapping
+    refused : str
+        Why nothing.
+    passes : float
+        Forward passes that a map is expected to take.
+    cases : int
+        How many it is measured on.
+    copies : bool
+        Whether noise and exchanged colours are tried.
+    """
+
+    card: MethodCard
+    options: Mapping[str, Any] = field(default_factory=dict)
+    refused: str = ""
+    passes: float = 0.0
+    cases: int = 0
+    copies: bool = False
+
+
+class CardPlan:
+    """Which methods are measured on which cases, and what that takes.
+
+    Methods that cost 10 forward passes a map or more are measured on the first case only, those that cost 50
+    without noise and exchanged colours.
 
     Parameters
     ----------
     audit : Audit
-        Gets `method_card.npz` in its folder: the maps of the first case, for the report.
     cases : sequence of Case
-        The first two are measured; methods that cost 10 forward passes a map or more on the first only, those
-        that cost 50 without noise and exchanged colours.
-    found : Trust
-        Gets the card, and the forward passes that it took are added.
-    """
-    from pipeline.attribution import METHODS, logits
+        The first two are measured. They are read; nothing is measured yet.
 
-    chosen = [card_case(audit, case) for case in cases[:CASES]]
-    if not chosen:
-        return
-    module, image = audit.model.module, chosen[0].image
-    logits(module, image)  # the first call captures the graph
-    forward = [timed(lambda: logits(module, image))[1] for _ in range(3)]
-    _, unit = operations(lambda: logits(module, image))
-    rows: list[CardRow] = []
-    maps: dict[str, Floats] = {}
-    spent = 0.0
-    for card in METHODS.values():
-        row = CardRow(method=card.name, family=card.family, needs=card.needs)
-        rows.append(row)
+    Raises
+    ------
+    AuditError
+        If a case cannot be read.
+    """
+
+    def __init__(self, audit: Audit, cases: Sequence[Case]) -> None:
+        from pipeline.attribution import METHODS
+
+        self.audit = audit
+        self.cases = [card_case(audit, case) for case in cases[:CASES]]
+        self.methods = [self._planned(card) for card in METHODS.values()] if self.cases else []
+
+    def _planned(self, card: MethodCard) -> Planned:
+        from pipeline.attribution.forecast import expected_passes
+
+        first = self.cases[0]
         try:
-            asked = Asked(audit, card, _options(audit, card.name, chosen[0]), unit)
-            maps[card.name] = _measure(asked, chosen, row)
+            options = _options(self.audit, card.name, first)
         except AuditError as error:
-            row.refused = str(error)
-            continue
-        spent += asked.passes * asked.maps
-    exchanged = [case.exchanged for case in chosen if case.exchanged is not None]
-    found.card = MethodCards(
-        rows=rows,
-        cases=[case.name for case in chosen],
-        unit="mm" if audit.protocol.modality == "mri" else "native pixels",
-        grid=list(chosen[0].field.shape),
-        forward_seconds=float(np.median(forward)),
-        noise=NOISE,
-        logits=[_logit(audit, case.image) for case in chosen],
-        logits_exchanged=[_logit(audit, image) for image in exchanged],
-    )
-    found.passes += round(spent) + len(forward) + 2 + len(chosen) + len(exchanged)
-    write_arrays(audit.folder / PICTURE, card_picture(audit, chosen[0], maps))
+            return Planned(card, refused=str(error))
+        labels = first.label_tensor if card.name == "region_occlusion" else None
+        passes = expected_passes(self.audit.model.module, first.image, card.name, options, labels)
+        cases = 1 if passes >= COSTLY else len(self.cases)
+        return Planned(card, options, "", passes, cases, copies=passes < DEAREST)
+
+    def expected_passes(self) -> int:
+        """About how many forward passes all measurements take."""
+        total = (FORWARD + 2.0 + len(self.cases) + len(self._exchanged())) if self.cases else 0.0
+        for one in self.methods:
+            for case in self.cases[: one.cases]:
+                copies = 1 + (case.exchanged is not None) if one.copies else 0
+                total += one.passes * (2 + copies)
+        return round(total)
+
+    def measure(self, found: Trust) -> None:
+        """Measure every method of the package.
+
+        Parameters
+        ----------
+        found : Trust
+            Gets the card, and the forward passes that it took are added. The audit's folder gets
+            `method_card.npz`: the maps of the first case, for the report.
+        """
+        from pipeline.attribution import logits
+
+        if not self.cases:
+            return
+        module, image = self.audit.model.module, self.cases[0].image
+        logits(module, image)  # the first call captures the graph
+        forward = [timed(lambda: logits(module, image))[1] for _ in range(FORWARD)]
+        _, unit = operations(lambda: logits(module, image))
+        rows: list[CardRow] = []
+        maps: dict[str, Floats] = {}
+        spent = 0.0
+        for one in self.methods:
+            row = CardRow(method=one.card.name, family=one.card.family, needs=one.card.needs)
+            row.refused = one.refused
+            rows.append(row)
+            if one.refused:
+                continue
+            try:
+                asked = Asked(self.audit, one.card, one.options, unit)
+                maps[row.method] = _measure(asked, self.cases[: one.cases], row, copies=one.copies)
+            except AuditError as error:
+                row.refused = str(error)
+                continue
+            spent += asked.passes * asked.maps
+        exchanged = self._exchanged()
+        found.card = MethodCards(
+            rows=rows,
+            cases=[case.name for case in self.cases],
+            unit="mm" if self.audit.protocol.modality == "mri" else "native pixels",
+            grid=list(self.cases[0].field.shape),
+            forward_seconds=float(np.median(forward)),
+            noise=NOISE,
+            logits=[_logit(self.audit, case.image) for case in self.cases],
+            logits_exchanged=[_logit(self.audit, image) for image in exchanged],
+        )
+        found.passes += round(spent) + len(forward) + 2 + len(self.cases) + len(exchanged)
+        write_arrays(self.audit.folder / PICTURE, card_picture(self.audit, self.cases[0], maps))
+
+    def _exchanged(self) -> list[torch.Tensor]:
+        return [case.exchanged for case in self.cases if case.exchanged is not None]
 
 
 class Asked:
@@ -142,14 +219,12 @@ class Asked:
         return float(np.median(self.seconds or [self._first]))
 
 
-def _measure(asked: Asked, cases: Sequence[CardCase], row: CardRow) -> Floats:
+def _measure(asked: Asked, cases: Sequence[CardCase], row: CardRow, *, copies: bool) -> Floats:
     """Measure one method into its row; give back its map of the first case."""
     numbers: list[dict[str, float]] = []
     first: Floats | None = None
     for case in cases:
-        if numbers and asked.passes >= COSTLY:
-            break
-        values, measured = _measure_case(asked, case)
+        values, measured = _measure_case(asked, case, copies=copies)
         first = values if first is None else first
         numbers.append(measured)
     assert first is not None
@@ -163,7 +238,7 @@ def _measure(asked: Asked, cases: Sequence[CardCase], row: CardRow) -> Floats:
     return first
 
 
-def _measure_case(asked: Asked, case: CardCase) -> tuple[Floats, dict[str, float]]:
+def _measure_case(asked: Asked, case: CardCase, *, copies: bool) -> tuple[Floats, dict[str, float]]:
     """Every number of one method on one case; NaN where it cannot be had."""
     target = asked.audit.target
     made = asked(case, case.image, target)
@@ -176,8 +251,7 @@ def _measure_case(asked: Asked, case: CardCase) -> tuple[Floats, dict[str, float
         numbers["class_signed"] = alike.rank_signed
         numbers["class_strength"] = alike.rank_absolute
         numbers["class_ssim"] = alike.ssim
-    copies = (("noise", case.noisy), ("colour", case.exchanged)) if asked.passes < DEAREST else ()
-    for name, image in copies:
+    for name, image in (("noise", case.noisy), ("colour", case.exchanged)) if copies else ():
         moved = asked.again(case, image, target)
         if moved is not None:
             numbers[name] = rank_correlation(values, moved, case.field)

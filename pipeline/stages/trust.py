@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
-from pydantic import ValidationError
 
 from pipeline.cohort import Case, Cohort
 from pipeline.errors import AuditError
-from pipeline.files import write_text
+from pipeline.record.kept import keep, take_up
 from pipeline.record.schema import CaseResult
 from pipeline.record.trust import Trust
 from pipeline.stages.audit import Audit
 from pipeline.stages.clusters import cluster_maps
-from pipeline.stages.map_trust import question_maps
-from pipeline.stages.method_card import measure_cards
+from pipeline.stages.map_trust import Questions
+from pipeline.stages.method_card import CardPlan
+from pipeline.trust.cost import timed
 
-MAKING = "trust/1"
+T = TypeVar("T")
+MAKING = "trust/2"
 """Raised when what is computed here changes, so that stored results are not taken for the new ones."""
 
 
@@ -42,29 +45,55 @@ def assess(audit: Audit, cohort: Cohort, results: Sequence[CaseResult]) -> Trust
     """
     key = _key(audit, cohort, results)
     path = audit.folder / "trust.json"
-    try:
-        stored = Trust.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValidationError):
-        stored = None
-    if stored is not None and stored.key == key:
-        return stored
+    kept = take_up(path, Trust, key)
+    if kept is not None:
+        return kept
     begin = time.perf_counter()
     found = Trust(key=key)
     chosen = choose_cases(audit, cohort, results)
     found.cases = [case.case for case in chosen]
-    steps: tuple[tuple[str, Callable[[], None]], ...] = (
-        ("trust of the maps", lambda: question_maps(audit, chosen, found)),
-        ("method card", lambda: measure_cards(audit, chosen, found)),
-        ("clusters", lambda: cluster_maps(audit, cohort, results, found)),
-    )
-    for name, step in steps:
-        try:
-            step()
-        except AuditError as error:
-            found.notes.append(f"{name}: {error}")
+    questions = _try("trust of the maps", lambda: Questions(audit, chosen), found)
+    plan = _try("method card", lambda: CardPlan(audit, chosen), found)
+    if plan is not None:
+        _announce(audit, questions, plan, found)
+    if questions is not None:
+        _try("trust of the maps", lambda: questions.answer(found), found)
+    if plan is not None:
+        _try("method card", lambda: plan.measure(found), found)
+    _try("clusters", lambda: cluster_maps(audit, cohort, results, found), found)
     found.seconds = round(time.perf_counter() - begin, 1)
-    write_text(path, found.model_dump_json(indent=1) + "\n")
+    keep(path, found)
     return found
+
+
+def _try(name: str, step: Callable[[], T], found: Trust) -> T | None:
+    """Do a step; what could not be done is a note."""
+    try:
+        return step()
+    except AuditError as error:
+        found.notes.append(f"{name}: {error}")
+        return None
+
+
+def _announce(audit: Audit, questions: Questions | None, plan: CardPlan, found: Trust) -> None:
+    """Say in the log what questions and method card will take, before they do."""
+    from pipeline.attribution import logits
+
+    if not plan.cases:
+        return
+    image, module = plan.cases[0].image, audit.model.module
+    logits(module, image)  # the first pass may have to capture the model
+    _, seconds = timed(lambda: logits(module, image))
+    found.passes += 2
+    expected = [found.passes, questions.expected_passes() if questions else 0, plan.expected_passes()]
+    found.expected_passes = sum(expected)
+    logging.getLogger(f"relevance_audit.{audit.folder.name}.trust").info(
+        "trust of the maps: about %d forward passes, %d of them for the method card; the passes alone take "
+        "some %.0f s",
+        found.expected_passes,
+        expected[-1],
+        found.expected_passes * seconds,
+    )
 
 
 def choose_cases(audit: Audit, cohort: Cohort, results: Sequence[CaseResult]) -> list[Case]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 STAGES = 5
 """Steps of a cascade; deeper networks have several layers redrawn at a step."""
+CASCADES = 3
+"""Cascades, each with weights of its own: their last steps are as many independent random models."""
 ALIKE = 0.95
 """Maps of independent random models that are more alike than this say nothing of any model."""
 
@@ -44,6 +47,16 @@ class Stage:
     layers: int
     of: int
     lowest: str
+
+    @property
+    def counts(self) -> bool:
+        """Whether what is left of a map after this step counts: not where the output layer alone is redrawn.
+
+        What stands below it still knows all that the model has learnt, and how a few new numbers read it out
+        is chance: where the features say all the same, a new output layer can only turn the map over or scale
+        it (docs/trust.md).
+        """
+        return self.layers > 1 or self.of == 1
 
 
 def layers_in_order(model: nn.Module, example: torch.Tensor) -> list[list[str]]:
@@ -152,27 +165,46 @@ def remaining(likeness: npt.ArrayLike, random: npt.ArrayLike) -> npt.NDArray[np.
     return left
 
 
-def left_over_steps(likeness: npt.ArrayLike, random: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Tell what is left of each image's map, mean over the steps of a cascade but the first.
-
-    The first step redraws the output layer alone. What stands below it still knows all that the model has
-    learnt, and how a few new numbers read it out is chance: where the features say all the same, a new output
-    layer can only turn the map over or scale it (docs/trust.md).
+def left_over_draws(
+    likeness: npt.ArrayLike, between: npt.ArrayLike
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Tell what is left of each image's map, mean over the steps of several cascades.
 
     Parameters
     ----------
-    likeness : array, shape (steps, images)
-        Similarity of the trained model's maps to those after each step.
-    random : array, shape (images,)
-        As for `remaining`.
+    likeness : array, shape (draws, steps, images)
+        Similarity of the trained model's maps to those after each step that counts of each cascade.
+    between : array, shape (draws, draws, images)
+        Similarity of the maps of the cascades' last steps, models in which all is random, to each other; the
+        diagonal is not looked at.
 
     Returns
     -------
-    ndarray of float64, shape (images,)
+    left : ndarray of float64, shape (images,)
+        As for `remaining`; maps of random models are the mean over their pairs.
+    draws : ndarray of float64, shape (draws, images)
+        Pseudo-values of the jackknife over draws (Tukey 1958): D · left − (D − 1) · left without this draw. A
+        draw takes part in its own cascade and in the pairs, so that cascades alone would not show how far
+        another draw could have led. NaN with fewer than three draws, which leave no pair.
     """
-    left = remaining(likeness, np.asarray(random, np.float64)[None])
-    mean: npt.NDArray[np.float64] = (left[1:] if len(left) > 1 else left).mean(axis=0)
-    return mean
+    alike, pairs = np.asarray(likeness, np.float64), np.asarray(between, np.float64)
+    every = range(len(alike))
+
+    def left(draws: Sequence[int]) -> npt.NDArray[np.float64]:
+        base = np.mean([pairs[a, b] for a, b in combinations(draws, 2)], axis=0)
+        mean: npt.NDArray[np.float64] = remaining(alike[list(draws)], base).mean(axis=(0, 1))
+        return mean
+
+    whole = left(every)
+    if len(alike) < CASCADES:
+        return whole, np.full((len(alike), len(whole)), np.nan)
+    without = [left([d for d in every if d != out]) for out in every]
+    return whole, len(alike) * whole - (len(alike) - 1) * np.array(without)
+
+
+def steps_of(model: nn.Module, example: torch.Tensor, stages: int = STAGES) -> int:
+    """How many steps a cascade of this model has."""
+    return len(_counts(len(layers_in_order(model, example)), stages))
 
 
 def _counts(layers: int, stages: int) -> list[int]:

@@ -8,7 +8,7 @@ from torch import nn
 from pipeline.comparison import random_twin
 from pipeline.comparison.twins import redrawn
 from pipeline.errors import ModelError
-from pipeline.trust.randomisation import cascade, layers_in_order, left_over_steps, remaining
+from pipeline.trust.randomisation import Stage, cascade, layers_in_order, left_over_draws, remaining, steps_of
 
 
 class Backwards(nn.Module):
@@ -98,6 +98,7 @@ def test_deep_networks_take_a_few_even_steps(images):
     deep = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)).eval()
     counts = [stage.layers for stage, _ in cascade(deep, images, stages=5)]
     assert counts == [1, 6, 11, 16, 21]
+    assert steps_of(deep, images[0]) == 5
 
 
 def test_torchscript_is_randomised_as_well(model, images):
@@ -125,12 +126,36 @@ def test_what_is_left_is_measured_between_random_models_and_the_same_map():
     assert np.isnan(left[4])  # maps of random models are practically equal: the method shows no model
 
 
+def test_what_is_left_over_draws_is_the_mean_and_its_jackknife():
+    rng = np.random.default_rng(0)
+    alike, between = rng.uniform(0, 0.9, (3, 4, 5)), rng.uniform(0, 0.5, (3, 3, 5))
+    left, pseudo = left_over_draws(alike, between)
+
+    def slow(draws, image):
+        pairs = [between[a, b, image] for a in draws for b in draws if a < b]
+        base = sum(pairs) / len(pairs)
+        steps = [(alike[d, s, image] - base) / (1 - base) for d in draws for s in range(4)]
+        return sum(steps) / len(steps)
+
+    for image in range(5):
+        whole = slow((0, 1, 2), image)
+        assert left[image] == pytest.approx(whole, abs=1e-12)
+        for draw, rest in ((0, (1, 2)), (1, (0, 2)), (2, (0, 1))):
+            assert pseudo[draw, image] == pytest.approx(3 * whole - 2 * slow(rest, image), abs=1e-12)
+
+
+def test_two_draws_leave_no_pair_to_jackknife_and_alike_random_models_leave_nothing():
+    left, pseudo = left_over_draws(np.full((2, 1, 3), 0.5), np.full((2, 2, 3), 0.2))
+    assert left == pytest.approx([0.375] * 3)
+    assert np.isnan(pseudo).all()
+    left, pseudo = left_over_draws(np.full((3, 1, 2), 0.99), np.full((3, 3, 2), 0.99))
+    assert np.isnan(left).all()
+    assert np.isnan(pseudo).all()
+
+
 def test_the_output_layer_alone_does_not_count():
-    table = np.array([[0.9, 0.8], [0.5, 0.1], [0.3, 0.2]])
-    base = [0.1, 0.2]
-    slow = [np.mean([(table[step, i] - base[i]) / (1 - base[i]) for step in (1, 2)]) for i in (0, 1)]
-    assert left_over_steps(table, base) == pytest.approx(slow, abs=1e-12)
-    assert left_over_steps(table[:1], base) == pytest.approx(remaining(table[0], base))
+    assert [Stage(n, 3, "").counts for n in (1, 2, 3)] == [False, True, True]
+    assert Stage(1, 1, "").counts
 
 
 def test_where_all_features_say_the_same_a_new_output_layer_only_turns_the_map_over(images):
