@@ -40,7 +40,8 @@ def build(context: Context) -> Section | None:
         alike = _agreement(found.maps)
         if alike:
             blocks.append(Text(alike))
-    remarks = [f"This took {found.passes} forward passes and {duration(found.seconds)}."]
+    before = f" ({found.expected_passes} announced)" if found.expected_passes else ""
+    remarks = [f"This took {found.passes} forward passes{before} and {duration(found.seconds)}."]
     remarks += [f"{note[0].upper()}{note[1:]}." for note in found.notes if note]
     blocks.append(Text(" ".join(remarks), small=True))
     return Section(
@@ -144,18 +145,20 @@ def _picture(context: Context, rows: Sequence[MapTrust]) -> Picture:
         alt="Left: likeness of each method’s map to itself as more of the model’s layers are redrawn. Right: "
         "change of the score as patches are blurred away. All numbers are in the next table.",
         caption="Left: rank correlation of the map with that of the trained model, up to its sign, mean over "
-        "cases; the short bars at the right end are maps of two random models. A line that falls to its bar "
-        "is a map that depends on the model. Right: a line below the dashed one is a map that knows what the "
-        "score rests on.",
+        "cases and draws of the random weights; the short bars at the right end are maps of two random "
+        "models. A line that falls to its bar is a map that depends on the model. Right: a line below the "
+        "dashed one is a map that knows what the score rests on.",
     )
 
 
 def _table(rows: Sequence[MapTrust], rim: dict[str, Figure]) -> Table:
+    draws = max((row.draws for row in rows), default=0)
     return Table(
         caption="The same in numbers [95 % interval]. Left of the map: 1 if it stays while the model "
         "forgets, 0 if no more is left than two random models have in common (mean over the steps but the "
-        "first). Deletion, insertion: area between its curve and that of random order, logits; above 0 it is "
-        "right. Order under noise: 1 if nothing moves. Rim density: log₂, above 0 in the rim.",
+        f"first, and over {plural(draws, 'draw')} of the random weights: its interval is for other patients "
+        "and other draws). Deletion, insertion: area between its curve and that of random order, logits; "
+        "above 0 it is right. Order under noise: 1 if nothing moves. Rim density: log₂, above 0 in the rim.",
         columns=[
             Column("Method", 1.3),
             Column("Left of the map", 1.4),

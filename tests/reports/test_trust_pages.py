@@ -32,6 +32,7 @@ def row(
     )
     return MapTrust(
         method=name,
+        draws=3,
         left=figure(left),
         steps=steps,
         random_pairs=Likeness(rank=figure(pairs)),
@@ -72,6 +73,7 @@ def test_the_section_has_its_sentences_its_numbers_and_its_notes(tools, tmp_path
     trust = Trust(
         cases=["a", "b", "c", "d", "e", "f"],
         maps=[row("gradient", left=0.213), row(), MapTrust(method="occlusion", deletion=row().deletion)],
+        expected_passes=630,
         passes=612,
         seconds=41.0,
         notes=["noise: it could not be done"],
@@ -83,7 +85,8 @@ def test_the_section_has_its_sentences_its_numbers_and_its_notes(tools, tmp_path
         "changes when the model forgets (21 % of the map is left on average)",
         "0.21 [0.16, 0.26]",
         "0.44 [0.39, 0.49]",
-        "612 forward passes",
+        "612 forward passes (630 announced)",
+        "over 3 draws of the random weights",
         "Noise: it could not be done.",
     ):
         assert tools.squeeze(told) in text, told
