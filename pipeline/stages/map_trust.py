@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -32,10 +32,9 @@ if TYPE_CHECKING:
 
     from pipeline.trust.faithfulness import Curves
     from pipeline.trust.randomisation import Stage
-    from pipeline.trust.similarity import Similarity
+    from pipeline.trust.similarity import Ranked, Similarity
 
 Floats = npt.NDArray[np.float64]
-Map = npt.NDArray[Any] | None
 
 PATCHES = 200
 """About so many patches cover the anatomy when it is deleted."""
@@ -67,6 +66,7 @@ class Questions:
             raise AuditError("there is no map to be questioned")
         self.cheap = [m for m in self.methods if is_cheap(m)]
         self.rows = {m.name: MapTrust(method=m.name) for m in self.methods}
+        self._trained: dict[str, list[Ranked | None]] = {}
 
     def expected_passes(self) -> int:
         """How many forward passes all answers take, at most (a backward pass counts as two).
@@ -128,7 +128,7 @@ class Questions:
         batches = batched([one.prepared.tensor for one in self.asked])
         stages: list[Stage] = []
         found: dict[str, dict[int, list[Floats]]] = {m.name: {} for m in self.cheap}
-        random: dict[str, list[list[Map]]] = {m.name: [] for m in self.cheap}
+        random: dict[str, list[list[Ranked | None]]] = {m.name: [] for m in self.cheap}
         for draw in range(CASCADES):
             seed = seed_for(self.audit, f"cascade/{draw}")
             for stage, module in cascade(self.audit.model.module, batches, seed=seed):
@@ -151,7 +151,7 @@ class Questions:
         row: MapTrust,
         stages: Sequence[Stage],
         steps: Mapping[int, list[Floats]],
-        random: Sequence[Sequence[Map]],
+        random: Sequence[Sequence[Ranked | None]],
     ) -> None:
         """Put what redrawn weights did to one method's maps into its row.
 
@@ -163,8 +163,7 @@ class Questions:
 
         pairs = np.full((len(random), len(random), len(self.asked), len(KINDS)), np.nan)
         for a, b in combinations(range(len(random)), 2):
-            alike = [_alike(x, y, one) for x, y, one in zip(random[a], random[b], self.asked, strict=True)]
-            pairs[a, b] = _table(alike)
+            pairs[a, b] = _table([_alike(x, y) for x, y in zip(random[a], random[b], strict=True)])
         row.draws = len(random)
         row.random_pairs = self._likeness(np.mean([pairs[p] for p in combinations(range(row.draws), 2)], 0))
         row.steps = [
@@ -249,21 +248,29 @@ class Questions:
         card = self.audit.model.card
         return [name for name in (card.twins if card else ()) if name.startswith("retrained")]
 
-    def _maps(self, method: Method, module: nn.Module) -> list[Map]:
-        """Map of every case by another model, in little memory; None where the method refuses it."""
-        made: list[Map] = []
+    def _maps(self, method: Method, module: nn.Module) -> list[Ranked | None]:
+        """Map of every case by another model; None where the method refuses it."""
+        from pipeline.trust.similarity import Ranked
+
+        made: list[Ranked | None] = []
         for one in self.asked:
             try:
-                made.append(map_by(self.audit, module, one.prepared, method, self.price).astype(np.float32))
+                values = map_by(self.audit, module, one.prepared, method, self.price)
+                made.append(Ranked(values.astype(np.float32), one.prepared.field))
             except AuditError:
                 made.append(None)
         return made
 
-    def _with_trained(self, method: Method, maps: Sequence[Map]) -> list[Similarity]:
+    def _with_trained(self, method: Method, maps: Sequence[Ranked | None]) -> list[Similarity]:
         """Likeness of every case's map to that of another model."""
-        return [
-            _alike(one.maps.get(method.name), other, one) for one, other in zip(self.asked, maps, strict=True)
-        ]
+        from pipeline.trust.similarity import Ranked
+
+        if method.name not in self._trained:
+            self._trained[method.name] = [
+                Ranked(one.maps[method.name], one.prepared.field) if method.name in one.maps else None
+                for one in self.asked
+            ]
+        return [_alike(own, other) for own, other in zip(self._trained[method.name], maps, strict=True)]
 
     def _likeness(self, table: Floats) -> Likeness:
         """Mean over the cases of a table (images, kinds)."""
@@ -284,12 +291,10 @@ def _table(alike: Sequence[Similarity]) -> Floats:
     return np.array([(up_to_sign(s), s.rank_absolute, s.ssim) for s in alike], np.float64)
 
 
-def _alike(a: Map, b: Map, one: Questioned) -> Similarity:
-    from pipeline.trust.similarity import Similarity, similarity
+def _alike(a: Ranked | None, b: Ranked | None) -> Similarity:
+    from pipeline.trust.similarity import Similarity
 
-    if a is None or b is None:
-        return Similarity(float("nan"), float("nan"), float("nan"))
-    return similarity(a, b, one.prepared.field)
+    return a.like(b) if a and b else Similarity(float("nan"), float("nan"), float("nan"))
 
 
 def _deletion(asked: Sequence[Questioned], curves: Sequence[Curves]) -> Deletion:
