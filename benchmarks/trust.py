@@ -26,7 +26,7 @@ from pipeline.trust.crossed import crossed_interval
 from pipeline.trust.faithfulness import Curves, Deleting
 from pipeline.trust.maps import Price, maps_of
 from pipeline.trust.randomisation import CASCADES, STAGES, cascade, left_over_draws, remaining
-from pipeline.trust.similarity import similarity
+from pipeline.trust.similarity import Ranked
 from pipeline.trust.stability import noisy, stability
 
 METHODS = ("gradient", "grad_cam", "guided_backprop", "lrp", "input_x_gradient", "guided_grad_cam")
@@ -78,9 +78,9 @@ def randomise(
 ) -> None:
     batches = batched([p.tensor for p in images])
 
-    def maps(module: nn.Module) -> dict[str, list[Any]]:
+    def maps(module: nn.Module) -> dict[str, list[Ranked]]:
         return {
-            m: [maps_of(module, p.tensor, target, m, {}, price)[0].astype(np.float32) for p in images]
+            m: [Ranked(maps_of(module, p.tensor, target, m, {}, price)[0], p.field) for p in images]
             for m in options.methods
         }
 
@@ -88,7 +88,7 @@ def randomise(
     names: dict[int, str] = {}
     first: dict[str, Any] = {}
     alike: dict[str, list[list[Any]]] = {m: [] for m in trained}
-    last: dict[str, list[list[Any]]] = {m: [] for m in trained}
+    last: dict[str, list[list[Ranked]]] = {m: [] for m in trained}
     for draw in range(options.draws):
         seed = 100 * options.seed + draw
         for m in trained:
@@ -101,7 +101,7 @@ def randomise(
             names[stage.layers] = f"{stage.layers}/{stage.of}"
             made = maps(module)
             for m in trained:
-                found = likeness(trained[m], made[m], images)
+                found = likeness(trained[m], made[m])
                 if stage.counts:
                     alike[m][-1].append(found)
                 else:
@@ -111,7 +111,7 @@ def randomise(
     between = {m: np.full((len(last[m]), len(last[m]), len(images), len(KINDS)), np.nan) for m in trained}
     couples = list(combinations(range(options.draws), 2))
     for m, (a, b) in product(trained, couples):
-        between[m][a, b] = likeness(last[m][a], last[m][b], images)
+        between[m][a, b] = likeness(last[m][a], last[m][b])
     for index, kind in enumerate(KINDS):
         print(f"{kind}: after {', '.join(names.values())} layers | random pairs | left [95 %]; each draw")
         for m in trained:
@@ -125,11 +125,9 @@ def randomise(
             print(f"  {m:18s} {row(curve)} | {base.mean():6.2f} | {crossed_interval(left, draws)};{each}")
 
 
-def likeness(one: list[Any], other: list[Any], images: list[Prepared]) -> Any:
+def likeness(one: list[Ranked], other: list[Ranked]) -> Any:
     """Likeness of maps of the same images, shape (images, kinds)."""
-    values = np.array(
-        [astuple(similarity(a, b, p.field)) for a, b, p in zip(one, other, images, strict=True)]
-    )
+    values = np.array([astuple(a.like(b)) for a, b in zip(one, other, strict=True)])
     values[:, 2] = np.abs(values[:, 2])
     return values
 
