@@ -89,7 +89,7 @@ def _read(
     import nibabel as nib
 
     if not path.is_file():
-        raise AnatomyError(f"{path}: label image not found", "name an existing .nii or .nii.gz file")
+        raise AnatomyError(f"{path.name}: label image not found", "name an existing .nii or .nii.gz file")
     try:
         image = nib.load(path)
         array = np.asanyarray(image.dataobj)

@@ -54,7 +54,8 @@ def table_of(image: Path, table: Path | None = None) -> dict[int, str]:
     try:
         found = read_table(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise AnatomyError(f"{path.name}: cannot be read ({error})", "save it as UTF-8 text") from error
+        why = error.strerror if isinstance(error, OSError) else error  # without its folders
+        raise AnatomyError(f"{path.name}: cannot be read ({why})", "save it as UTF-8 text") from error
     if not found:
         raise AnatomyError(f"{path.name}: no line says index and name", "use the columns index and name")
     return found

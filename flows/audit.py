@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -188,7 +189,7 @@ def _check_and_run(
     except AuditError as error:
         return [ErrorRow(case=case.case, stage="case", reason=str(error))]
     except Exception as error:  # noqa: BLE001  one case must not take the others down
-        reason = f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        reason = _unexpected(error)
         return [ErrorRow(case=case.case, stage="case", reason=reason)]
     return []
 
@@ -206,9 +207,17 @@ def _attempt(
     except AuditError as error:
         reason = str(error)
     except Exception as error:  # noqa: BLE001  the cases' findings must not be lost
-        reason = f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        reason = _unexpected(error)
     errors.append(ErrorRow(case="all cases", stage=stage, reason=reason))
     return None
+
+
+def _unexpected(error: Exception) -> str:
+    """Say what no step foresaw, without the folders of a file: they may name a patient."""
+    if isinstance(error, OSError) and error.filename:
+        return f"unexpected {type(error).__name__}: {Path(str(error.filename)).name}: {error.strerror}"
+    text = re.sub(r"(?<![\w.])/(?:[^/\n'\"]+/)+", "", str(error))
+    return f"unexpected {type(error).__name__}: {' '.join(text.split())[:200]}"
 
 
 def _write_manifest(folder: Path, record: AuditRecord) -> None:

@@ -35,6 +35,17 @@ def is_there(path: Path) -> bool:
         return False
 
 
+def why(error: Exception, path: Path) -> str:
+    """Say in one line why a file could not be used, without the folders it lies in: they may name a patient."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{type(error).__name__}: {error.strerror}"
+    text = str(error)
+    for place in (str(path), str(path.absolute()), str(path.resolve())):
+        text = text.replace(place, path.name)
+    text = " ".join(text.split())[:120]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file, whole or not at all."""
     with whole_file(path) as part:

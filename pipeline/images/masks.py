@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import ImageError
-from pipeline.files import is_there
+from pipeline.files import is_there, why
 from pipeline.images.photographs import open_picture
 from pipeline.images.types import Affine, BoolArray
 from pipeline.images.volumes import is_nifti
@@ -57,8 +57,9 @@ def _nifti_mask(path: Path, affine: Affine | None) -> BoolArray:
         image = nib.load(path)
         data = np.asanyarray(image.dataobj)
     except Exception as error:
-        text = " ".join(str(error).split())[:120]
-        raise ImageError(f"{path.name}: cannot be read ({text})", "export the mask again") from error
+        raise ImageError(
+            f"{path.name}: cannot be read ({why(error, path)})", "export the mask again"
+        ) from error
     _refuse_no_numbers(data, path.name)
     if affine is not None and not np.allclose(image.affine, affine, atol=1e-2):
         raise ImageError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.errors import ImageError
-from pipeline.files import is_there
+from pipeline.files import is_there, why
 from pipeline.images.types import Photograph
 
 if TYPE_CHECKING:
@@ -83,5 +83,6 @@ def open_picture(path: Path) -> Image.Image:
     except ImageError:
         raise
     except Exception as error:
-        text = " ".join(str(error).split())[:120].replace(str(path), path.name)
-        raise ImageError(f"{path.name}: cannot be read ({text})", "export the image again") from error
+        raise ImageError(
+            f"{path.name}: cannot be read ({why(error, path)})", "export the image again"
+        ) from error

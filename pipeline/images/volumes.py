@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import ImageError
-from pipeline.files import is_there, whole_file
+from pipeline.files import is_there, whole_file, why
 from pipeline.images.types import Affine, FloatArray, Volume
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -53,7 +53,7 @@ def read_volume(path: Path | str) -> Volume:
         array = np.asanyarray(image.dataobj)
     except Exception as error:
         raise ImageError(
-            f"{path.name}: cannot be read ({_reason(error)})", "export the image again"
+            f"{path.name}: cannot be read ({why(error, path)})", "export the image again"
         ) from error
     while array.ndim > 3 and array.shape[-1] == 1:
         array = array[..., 0]
@@ -112,8 +112,3 @@ def _refuse_bad_values(data: FloatArray, name: str) -> None:
         )
     if data.size == 0 or data.min() == data.max():
         raise ImageError(f"{name}: the image is constant", "export it again")
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:120]}" if text else type(error).__name__

@@ -264,3 +264,18 @@ def test_what_the_system_refuses_is_one_line_with_the_file(monkeypatch, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert "out/maps/a.tif: No space left on device" in line
     assert "defect" not in line
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError(2, "gone", "/data/Hans Example/x.nii"),
+        ValueError("bad '/data/Hans Example/x.nii' at 3/4"),
+    ],
+)
+def test_what_no_step_foresaw_is_recorded_without_folders(error):
+    from flows.audit import _unexpected
+
+    line = _unexpected(error)
+    assert "x.nii" in line
+    assert "Hans" not in line

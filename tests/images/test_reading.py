@@ -141,3 +141,29 @@ def test_an_unreadable_picture_in_the_present_folder_keeps_its_name(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.png").write_text("not a picture")
     refused(lambda: read_photograph("text.png"), "'text.png'")
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.png", "mask.nii.gz", "mask.png"])
+@pytest.mark.parametrize("content", [b"", b"not an image" * 60, b"\x1f\x8bnot an image"])
+def test_an_unreadable_file_is_named_without_its_folders(tmp_path, name, content):
+    folder = tmp_path / ("Hans Example " * 9)  # longer than what is quoted of a library's error
+    folder.mkdir()
+    (folder / name).write_bytes(content)
+    kind = read_volume if "nii" in name else read_photograph
+    with pytest.raises(ImageError, match="cannot be read") as refusal:
+        read_mask(folder / name, (4, 4, 4), np.eye(4)) if "mask" in name else kind(folder / name)
+    assert name in str(refusal.value)
+    assert "Hans" not in str(refusal.value)
+    assert str(tmp_path) not in str(refusal.value)
+
+
+def test_a_file_that_may_not_be_read_is_named_without_its_folders(tmp_path, monkeypatch):
+    import nibabel as nib
+
+    (tmp_path / "a.nii").write_bytes(b"x")
+
+    def deny(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(nib, "load", deny)
+    refused(lambda: read_volume(tmp_path / "a.nii"), "(PermissionError: Permission denied)")
