@@ -19,7 +19,8 @@ def check_protocol(path: Path) -> list[str]:
     Returns
     -------
     list of str
-        One line for each problem of a case; the audit would leave these cases out and list them.
+        One line for each bound that says nothing, and for each problem of a case: the audit would leave
+        these cases out and list them.
 
     Raises
     ------
@@ -27,9 +28,12 @@ def check_protocol(path: Path) -> list[str]:
         If the protocol could not run at all.
     """
     from pipeline.stages.setup import check_cases, set_up
+    from pipeline.verdict import idle_bound
 
     audit, cohort = set_up(load_protocol(path), Path())
-    return [str(problem) for problem in check_cases(audit, cohort)]
+    idle = [(c.name, idle_bound(c)) for c in audit.protocol.criteria]
+    lines = [f"criterion {name} says nothing of a model: {why}" for name, why in idle if why]
+    return lines + [str(problem) for problem in check_cases(audit, cohort)]
 
 
 def refuse_no_folder(path: Path) -> None:

@@ -36,7 +36,7 @@ def is_there(path: Path) -> bool:
 
 
 def why(error: Exception, path: Path) -> str:
-    """Say in one line why a file could not be used, without the folders it lies in: they may name a patient."""
+    """Say in one line why a file could not be used, without its folders: they may name a patient."""
     if isinstance(error, OSError) and error.strerror:
         return f"{type(error).__name__}: {error.strerror}"
     text = str(error)

@@ -209,7 +209,7 @@ class Protocol(BaseModel):
     use: Literal["any", "commercial"] = "any"
     disease: str
     criteria: tuple[Criterion, ...]
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, lt=2**32)
     keep_maps: Literal["selected", "all", "none"] = "selected"
     case_pages: int = Field(default=6, ge=0, le=200)
     nulls: tuple[str, ...] = ("centre", "random", "sobel", "contrast", "average")
@@ -227,12 +227,20 @@ class Protocol(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _methods_once(self) -> Protocol:
-        names = [method.name for method in self.methods]
-        twice = sorted({name for name in names if names.count(name) > 1})
+    def _names_once(self) -> Protocol:
+        lists = {
+            "methods": [method.name for method in self.methods],
+            "nulls": list(self.nulls),
+            "cues": [cue.name for cue in self.cues],
+            "twins.methods": list(self.twins.methods or ()),
+        }
+        twice = [
+            f"{key}: {name} stands there twice"
+            for key, names in lists.items()
+            for name in sorted({name for name in names if names.count(name) > 1})
+        ]
         if twice:
-            msg = f"methods: {', '.join(twice)} stands there twice"
-            raise ValueError(msg)
+            raise ValueError("; ".join(twice))
         return self
 
     def as_yaml(self) -> str:

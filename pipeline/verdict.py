@@ -8,6 +8,7 @@ model *sound*; an audit without one is *inconclusive* at best.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -20,6 +21,9 @@ Stage = Literal["skill", "covariates", "interventions", "agreement", "maps"]
 STAGES: tuple[Stage, ...] = ("skill", "covariates", "interventions", "agreement", "maps")
 ACCUSING: tuple[Stage, ...] = ("skill", "covariates", "interventions")
 """Stages that measure the decision itself; the others look at maps of it."""
+ABOVE_CHANCE, ABOVE_NOTHING = 0.5 - 1e-9, -1e-9
+CHANCE: Mapping[float, float] = {ABOVE_CHANCE: 0.5, ABOVE_NOTHING: 0.0}
+"""Limits that a bound may itself be."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,10 @@ class Finding:
         What is wrong with the model if the bound is not met; names the factor.
     missing : str
         What would settle it if the interval is undecided.
+    bound : {"at_least", "at_most"}
+        Which bound a model can miss by being unsound.
+    within : (float, float)
+        The bound lies strictly between: beyond, any model would meet it, or none could.
     modalities : tuple of str
         Where it can be made.
     """
@@ -46,6 +54,8 @@ class Finding:
     per_method: bool
     fault: str
     missing: str
+    bound: Literal["at_least", "at_most"]
+    within: tuple[float, float] = (-math.inf, math.inf)
     modalities: tuple[str, ...] = ("mri", "fundus")
 
 
@@ -56,6 +66,8 @@ FINDINGS: Mapping[str, Finding] = {
         per_method=False,
         fault="the model does not separate the classes on this cohort",
         missing="more patients of both classes with a label",
+        bound="at_least",
+        within=(ABOVE_CHANCE, 1),
     ),
     "covariate_link": Finding(
         "Correlation of the score with age within the classes (|ρ|)",
@@ -63,6 +75,8 @@ FINDINGS: Mapping[str, Finding] = {
         per_method=False,
         fault="the score follows a covariate among cases of one class",
         missing="more patients of each class with their age",
+        bound="at_most",
+        within=(0, 1),
     ),
     "target_share": Finding(
         "Share of the class gap carried by the disease (expected regions, or lesions)",
@@ -70,6 +84,8 @@ FINDINGS: Mapping[str, Finding] = {
         per_method=False,
         fault="too little of the decision rests on where the disease is",
         missing="more patients of both classes, registered or with expert marks, for the factor swap",
+        bound="at_least",
+        within=(0, 1),
     ),
     "outside_share": Finding(
         "Share of the class gap carried by what lies outside the anatomy",
@@ -77,6 +93,8 @@ FINDINGS: Mapping[str, Finding] = {
         per_method=False,
         fault="part of the decision rests on what lies outside the anatomy",
         missing="more patients of both classes, so that the share of the outside is known to be small",
+        bound="at_most",
+        within=(0, 1),
     ),
     "other_share": Finding(
         "Largest share of the class gap carried by anything else (the rest of a brain apart)",
@@ -84,6 +102,8 @@ FINDINGS: Mapping[str, Finding] = {
         per_method=False,
         fault="the decision rests on something other than the disease",
         missing="more patients of both classes, so that all other shares are known to be small",
+        bound="at_most",
+        within=(0, 1),
     ),
     "cue_shift": Finding(
         "Largest shift of the score by a stamped cue that must not matter (standard deviations)",
@@ -91,6 +111,8 @@ FINDINGS: Mapping[str, Finding] = {
         per_method=False,
         fault="a cue that must not matter moves the decision",
         missing="more patients of each class, to be tried with cues",
+        bound="at_most",
+        within=(0, math.inf),
     ),
     "removal_effect": Finding(
         "Fall of the score when marked lesions are filled in, beyond the same shapes elsewhere (logits)",
@@ -98,6 +120,8 @@ FINDINGS: Mapping[str, Finding] = {
         per_method=False,
         fault="the score does not fall when what the experts marked is taken away",
         missing="more patients with expert marks, whose lesions are filled in",
+        bound="at_least",
+        within=(ABOVE_NOTHING, math.inf),
         modalities=("fundus",),
     ),
     "lift_over_nulls": Finding(
@@ -106,6 +130,7 @@ FINDINGS: Mapping[str, Finding] = {
         per_method=True,
         fault="relevance meets the expert marks no better than a map that ignores the model",
         missing="more patients with expert marks",
+        bound="at_least",
     ),
     "lift_over_twins": Finding(
         "Relevance on expert marks over twins of the model (paired log₂ lift)",
@@ -113,6 +138,7 @@ FINDINGS: Mapping[str, Finding] = {
         per_method=True,
         fault="relevance meets the expert marks no better than that of a model which has learnt nothing",
         missing="more patients with expert marks, to be compared with twins of the model",
+        bound="at_least",
     ),
     "expected_regions": Finding(
         "Relevance density of the regions expected for the disease (log₂ over the brain's mean)",
@@ -120,6 +146,7 @@ FINDINGS: Mapping[str, Finding] = {
         per_method=True,
         fault="relevance does not favour the regions expected for the disease",
         missing="more patients whose brain is registered to the atlas and whom the model calls so",
+        bound="at_least",
         modalities=("mri",),
     ),
     "relevance_outside": Finding(
@@ -128,6 +155,8 @@ FINDINGS: Mapping[str, Finding] = {
         per_method=True,
         fault="relevance lies outside the anatomy",
         missing="more patients",
+        bound="at_most",
+        within=(0, 1),
     ),
     "randomisation": Finding(
         "What is left of the map when weights are redrawn (1: all, 0: no more than of random models)",
@@ -135,6 +164,8 @@ FINDINGS: Mapping[str, Finding] = {
         per_method=True,
         fault="the map hardly depends on what the model has learnt",
         missing="a map that takes few forward passes, of six patients or more, while weights are redrawn",
+        bound="at_most",
+        within=(0, 1),
     ),
     "deletion": Finding(
         "Fall of the score when the most relevant patches go first, beyond random order (AOPC, logits)",
@@ -142,6 +173,8 @@ FINDINGS: Mapping[str, Finding] = {
         per_method=True,
         fault="the score does not fall where the map says",
         missing="more patients whose images are deleted patch by patch",
+        bound="at_least",
+        within=(ABOVE_NOTHING, math.inf),
     ),
 }
 
@@ -187,6 +220,22 @@ def check_criteria(criteria: Sequence[Criterion], modality: str, methods: Sequen
         raise ProtocolError("; ".join(mistakes), "mend the criteria of the protocol")
 
 
+def idle_bound(criterion: Criterion) -> str:
+    """Say why a bound cannot tell a sound model from another; empty if it can.
+
+    Such a criterion is answered, but counts for nothing in the verdict.
+    """
+    finding = FINDINGS[criterion.name]
+    value = criterion.at_least if finding.bound == "at_least" else criterion.at_most
+    low, high = finding.within
+    if value is None:
+        return f"a model is unsound from the other side, write {finding.bound}"
+    if low < value < high:
+        return ""
+    span = f"above {low:g}" if low not in CHANCE else f"{CHANCE[low]:g} or more"
+    return f"a bound has to be {span}" + (f" and below {high:g}" if high < math.inf else "")
+
+
 def judge(criterion: Criterion, found: Found | None) -> CriterionResult:
     """Hold one finding's 95 % interval against its bound.
 
@@ -220,6 +269,7 @@ def judge(criterion: Criterion, found: Found | None) -> CriterionResult:
         answer=answer,
         reason=criterion.reason,
         detail=found.detail if found else "",
+        idle=idle_bound(criterion),
     )
 
 
@@ -235,11 +285,12 @@ def decide(results: Sequence[CriterionResult]) -> Verdict:
     Verdict
         *flagged* if any criterion of skill, covariates or interventions is not met, naming each fault, in the
         order of the stages, and skill alone where skill is missing, since nothing else can then be judged;
-        *inconclusive* if any criterion is undecided, if one of agreement or maps is not met, if there is no
-        criterion of skill, or if nothing was intervened upon;
+        *inconclusive* if any criterion is undecided or bounded so that it says nothing, if one of agreement
+        or maps is not met, if there is no criterion of skill, or if nothing was intervened upon;
         *sound* otherwise, with respect to the listed factors only.
     """
-    ordered = sorted(results, key=lambda r: STAGES.index(FINDINGS[r.name].stage))
+    telling = [r for r in results if not r.idle]
+    ordered = sorted(telling, key=lambda r: STAGES.index(FINDINGS[r.name].stage))
     if any(r.answer == "not met" and FINDINGS[r.name].stage == "skill" for r in ordered):
         ordered = [r for r in ordered if FINDINGS[r.name].stage == "skill"]
     unmet = [r for r in ordered if r.answer == "not met"]
@@ -248,7 +299,8 @@ def decide(results: Sequence[CriterionResult]) -> Verdict:
         return Verdict(answer="flagged", factors=faults, sentence=f"Flagged: {'; '.join(faults)}.")
     missing = [_name(r, FINDINGS[r.name].missing) for r in ordered if r.answer == "undecided"]
     missing += [f"an explanation why {_name(r, FINDINGS[r.name].fault)}" for r in unmet]
-    stages = {FINDINGS[r.name].stage for r in results}
+    missing += [f"a bound of {r.name} that tells something: {r.idle}" for r in results if r.idle]
+    stages = {FINDINGS[r.name].stage for r in telling}
     if "skill" not in stages:
         missing.append("a criterion of skill, since a model without skill cannot be judged")
     if "interventions" not in stages:

@@ -59,6 +59,8 @@ class CriterionResult(_Part):
         Why this bound.
     detail : str
         Which factor or cue the number is of, where there are several.
+    idle : str
+        Why its bound cannot tell a sound model from another, so that it counts for nothing in the verdict.
     """
 
     name: str
@@ -73,6 +75,7 @@ class CriterionResult(_Part):
     answer: Literal["met", "not met", "undecided"]
     reason: str = ""
     detail: str = ""
+    idle: str = ""
 
 
 class ModelSummary(_Part):

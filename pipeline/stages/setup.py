@@ -12,6 +12,7 @@ from pipeline.images import read_photograph, read_volume
 from pipeline.models.opening import OpenedModel, open_model
 from pipeline.protocol import Protocol
 from pipeline.stages.audit import Audit
+from pipeline.stages.average_marks import AVERAGE
 from pipeline.verdict import check_criteria
 
 if TYPE_CHECKING:
@@ -116,6 +117,12 @@ def _check_names(protocol: Protocol) -> None:
         for name in protocol.nulls
         if name not in NULLS
     ]
+    if not set(protocol.nulls) - {AVERAGE}:  # which knows the experts, and is not judged
+        mistakes += [
+            "criterion 'lift_over_nulls' needs a null map that knows no expert"
+            for c in protocol.criteria
+            if c.name == "lift_over_nulls"
+        ]
     if mistakes:
         raise ProtocolError("; ".join(mistakes))
 
@@ -133,7 +140,14 @@ def _check_regions(protocol: Protocol, cohort: Cohort) -> None:
 def _unreadable_cues(protocol: Protocol) -> list[str]:
     if protocol.cues and protocol.modality != "fundus":
         return ["cues are patches of photographs: leave them out for MRI"]
-    mistakes = []
+    from pipeline.interventions.retina_cues import retina_cues
+
+    taken = {cue.name for cue in retina_cues((0.0,) * 3, (1.0,) * 3)}
+    mistakes = [
+        f"cue {cue.name}: the standard battery has one of this name, give it another"
+        for cue in protocol.cues
+        if cue.name in taken
+    ]
     for cue in protocol.cues:
         try:
             read_photograph(Path(cue.image))
@@ -155,7 +169,8 @@ def _check_twins(protocol: Protocol) -> list[str]:
     if "mace" in (protocol.twins.methods or ()):
         mistakes.append("twins: the concepts of mace belong to one model, a twin has none")
     if not mistakes and all(name in METHODS for name in names):
-        with_twins = [m.name for m in twin_methods(protocol)]
+        some = protocol.twins.random > 0 or protocol.twins.shuffled_labels
+        with_twins = [m.name for m in twin_methods(protocol)] if some else []
         mistakes += [
             f"criterion 'lift_over_twins' needs twins of {c.method}"
             for c in protocol.criteria

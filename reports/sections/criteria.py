@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from pipeline.record.schema import CriterionResult
 from reports.blocks import Bullets, Column, Part, Section, Table
 from reports.context import Context
 from reports.glossary import method
@@ -29,7 +32,7 @@ def build(context: Context) -> Section | None:
                 interval(criterion.low, criterion.high),
                 number(criterion.null),
                 str(criterion.n),
-                MARKS[criterion.answer],
+                "– says nothing" if criterion.idle else MARKS[criterion.answer],
             ]
         )
         if criterion.reason:
@@ -47,7 +50,8 @@ def build(context: Context) -> Section | None:
             Column("Answer", 1.4),
         ],
         rows=rows,
-        note="Null: what chance, or the best map that ignores the model, reaches. n: patients. –: not "
+        note=_idle(criteria)
+        + "Null: what chance, or the best map that ignores the model, reaches. n: patients. –: not "
         "available; fewer than 6 patients give no interval, and no criterion is then met.",
     )
     blocks = (
@@ -60,3 +64,9 @@ def build(context: Context) -> Section | None:
         blocks,
         new_page=True,
     )
+
+
+def _idle(criteria: Sequence[CriterionResult]) -> str:
+    """Tell which bounds count for nothing, and why."""
+    found = [f"{c.title or plain(c.name)}, {c.bound}: {c.idle}." for c in criteria if c.idle]
+    return " ".join(["Says nothing of a model and counts for nothing:", *found, ""]) if found else ""

@@ -266,16 +266,46 @@ def test_what_the_system_refuses_is_one_line_with_the_file(monkeypatch, capsys):
     assert "defect" not in line
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        FileNotFoundError(2, "gone", "/data/Hans Example/x.nii"),
-        ValueError("bad '/data/Hans Example/x.nii' at 3/4"),
-    ],
-)
+GONE = "/data/Hans Example/x.nii"
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(2, "gone", GONE), ValueError(f"bad {GONE!r} at 3/4")])
 def test_what_no_step_foresaw_is_recorded_without_folders(error):
     from flows.audit import _unexpected
 
     line = _unexpected(error)
     assert "x.nii" in line
     assert "Hans" not in line
+
+
+@pytest.mark.parametrize(
+    ("addition", "words"),
+    [
+        ("nulls: [average]", "needs a null map"),
+        ("cues: [{name: label, image: PHOTO, place: [0.5, 0.5], width: 0.1}]", "cue label: the standard"),
+        ("cues: [{name: own, image: gone.png, place: [0.5, 0.5], width: 0.1}]", "cue own: gone.png"),
+        ("twins: {random: 0, shuffled_labels: false}", "needs twins of gradient"),
+    ],
+)
+def test_what_no_run_could_answer_is_refused(tmp_path, addition, words):
+    from pipeline.errors import AuditError
+    from pipeline.protocol import load_protocol
+    from pipeline.stages.setup import set_up
+
+    protocol = write_inputs(tmp_path, 1)
+    photo = next((tmp_path / "cohort" / "images").iterdir())
+    text = protocol.read_text().replace(
+        "criteria:", "criteria:\n  - {name: lift_over_twins, method: gradient, at_least: 0}"
+    )
+    protocol.write_text(text + addition.replace("PHOTO", str(photo)) + "\n")
+    with pytest.raises(AuditError, match=words):
+        set_up(load_protocol(protocol), tmp_path / "out")
+
+
+def test_check_names_a_bound_that_any_model_meets(tmp_path):
+    from flows.checking import check_protocol
+
+    protocol = write_inputs(tmp_path, 1)
+    protocol.write_text(protocol.read_text().replace("at_least: 0.7", "at_least: 0.1"))
+    (line,) = check_protocol(protocol)
+    assert line == "criterion skill_auc says nothing of a model: a bound has to be 0.5 or more and below 1"

@@ -47,6 +47,13 @@ def test_as_yaml_says_the_same(tmp_path):
         ({"methods": ["lrp", "lrp"]}, ("lrp", "twice")),
         ({"criteria": [{"name": "skill_auc"}]}, ("either at_least or at_most",)),
         ({"colour": 3}, ("colour",)),
+        ({"seed": 2**32}, ("seed",)),  # more than scikit-learn takes, found out after hours
+        ({"nulls": ["centre", "sobel", "centre"]}, ("nulls: centre", "twice")),
+        ({"twins": {"methods": ["lrp", "lrp"]}}, ("twins.methods: lrp", "twice")),
+        (
+            {"cues": [{"name": "a", "image": "a.png", "place": [0, 0], "width": 0.1}] * 2},
+            ("cues: a", "twice"),
+        ),
     ],
 )
 def test_mistakes_are_named_in_one_line(tmp_path, changes, words):

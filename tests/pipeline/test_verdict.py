@@ -1,13 +1,14 @@
 """The verdict: nothing passes for lack of data, and maps alone never make a model sound."""
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import ProtocolError
 from pipeline.protocol import Criterion
 from pipeline.record.schema import Figure
-from pipeline.verdict import FINDINGS, Found, check_criteria, decide, judge
+from pipeline.verdict import FINDINGS, Found, check_criteria, decide, idle_bound, judge
 
 numbers = st.floats(-5, 5)
 
@@ -67,7 +68,7 @@ def test_a_fault_is_named_whatever_else_is_undecided():
 )
 def test_maps_hold_sound_back_but_never_accuse(criterion):
     sound = [
-        judge(Criterion(name="skill_auc", at_least=0.3), found(0.4, 0.6)),
+        judge(Criterion(name="skill_auc", at_least=0.6), found(0.7, 0.9)),
         judge(Criterion(name="other_share", at_most=0.7), found(0.4, 0.6)),
     ]
     assert decide(sound).answer == "sound"
@@ -87,3 +88,35 @@ def test_criteria_that_nothing_could_answer_are_refused_at_once():
         check_criteria(criteria, "fundus", ["lrp"])
     for word in ("'beauty'", "on fundus", "needs method", "not made per method"):
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "idle",
+    [
+        Criterion(name="skill_auc", at_least=0.4),  # a model that guesses meets it
+        Criterion(name="skill_auc", at_most=0.9),
+        Criterion(name="cue_shift", at_least=0),
+        Criterion(name="other_share", at_most=1),
+        Criterion(name="target_share", at_least=-0.5),
+        Criterion(name="removal_effect", at_least=-9),
+    ],
+)
+@pytest.mark.parametrize("value", [0.0, 0.6, 2.0])
+def test_a_bound_that_any_model_meets_makes_no_model_sound_and_accuses_none(idle, value):
+    answered = judge(idle, Found(Figure(value=value, low=value, high=value, n=20)))
+    others = [
+        judge(Criterion(name=name, at_least=bound), Found(Figure(value=0.9, low=0.9, high=0.9, n=20)))
+        for name, bound in (("skill_auc", 0.5), ("target_share", 0.5))
+        if name != idle.name
+    ]
+    verdict = decide([answered, *others])
+    assert verdict.answer == "inconclusive"
+    assert any(f"a bound of {idle.name}" in factor for factor in verdict.factors)
+
+
+def test_the_bounds_of_the_protocols_that_are_shipped_all_tell_something():
+    from importlib.resources import files
+
+    for name in ("brain.yaml", "retina.yaml"):
+        criteria = yaml.safe_load((files("flows.protocols") / name).read_text())["criteria"]
+        assert not any(idle_bound(Criterion(**c)) for c in criteria)
