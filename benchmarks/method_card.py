@@ -14,6 +14,8 @@ by how much the lesion moves the logit: no method can show what the model does n
 from __future__ import annotations
 
 import argparse
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -133,6 +135,10 @@ def main() -> None:
     moved: dict[float, list[float]] = {}
     before: dict[str, Any] = {}
     for one in draw(model, options.phantoms):
+        if one.diameter == 0:
+            print(
+                f"phantom {one.number}: {time.process_time():.0f} CPU s so far", file=sys.stderr, flush=True
+            )
         score = float(logits(model.module, one.prepared.tensor)[0, 1])
         before = {"score": score} if one.diameter == 0 else before
         moved.setdefault(one.diameter, []).append(score - before["score"])
