@@ -154,11 +154,10 @@ def _picture(context: Context, rows: Sequence[MapTrust]) -> Picture:
 def _table(rows: Sequence[MapTrust], rim: dict[str, Figure]) -> Table:
     draws = max((row.draws for row in rows), default=0)
     return Table(
-        caption="The same in numbers [95 % interval]. Left of the map: 1 if it stays while the model "
-        "forgets, 0 if no more is left than two random models have in common (mean over the steps but the "
-        f"first, and over {plural(draws, 'draw')} of the random weights: its interval is for other patients "
-        "and other draws). Deletion, insertion: area between its curve and that of random order, logits; "
-        "above 0 it is right. Order under noise: 1 if nothing moves. Rim density: log₂, above 0 in the rim.",
+        caption="The same in numbers [95 % interval]. Left of the map: 1 if it stays, 0 if no more is left "
+        f"than two random models share (mean over steps but the first and {plural(draws, 'draw')} of the "
+        "random weights; for other patients and draws). Deletion, insertion: beyond random order, logits; "
+        "above 0 is right. Order under noise: 1 if nothing moves. Rim density: log₂, above 0 in the rim.",
         columns=[
             Column("Method", 1.3),
             Column("Left of the map", 1.4),

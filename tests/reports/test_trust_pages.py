@@ -86,7 +86,8 @@ def test_the_section_has_its_sentences_its_numbers_and_its_notes(tools, tmp_path
         "0.21 [0.16, 0.26]",
         "0.44 [0.39, 0.49]",
         "612 forward passes (630 announced)",
-        "over 3 draws of the random weights",
+        "3 draws of the random weights",
+        "Rim density: log₂, above 0 in the rim.",
         "Noise: it could not be done.",
     ):
         assert tools.squeeze(told) in text, told
