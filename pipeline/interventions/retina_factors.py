@@ -27,6 +27,8 @@ GROW_PIXELS = 1.5
 """Lesion marks are widened by so much before they are filled: resampling spreads a lesion's border."""
 BLACK = np.float32(0.05)
 """Added before logarithms are taken, so that black stays finite."""
+FAINTEST = 0.05 / 255
+"""Grain below a twentieth of a step of 8 bits is no grain: a colour that is black has none to compare with."""
 VESSEL_SHARE = 0.035
 """Nothing wider, as a share of the field's width, is a vessel."""
 
@@ -193,7 +195,11 @@ class RetinaPair(Composition):
             [fine_level(f, c, inner) for f, c in zip(f_side["retina"], side["retina"], strict=True)]
             for f_side, side in zip(fine, parts, strict=True)
         ]
-        self._gain = np.asarray(np.array(flat[1]) / np.array(flat[0]), np.float32).reshape(-1, 1, 1)
+        levels = np.array(flat)
+        steps = [np.exp(-np.median(one.parts["retina"][:, inner], axis=1)) for one in taken]
+        known = (levels > FAINTEST * np.array(steps)).all(axis=0)
+        gain = np.where(known, levels[1] / levels[0], 1)
+        self._gain = np.asarray(gain, np.float32).reshape(-1, 1, 1)
         self._coarse = [{n: side[n] - f[n] for n in side} for side, f in zip(parts, fine, strict=True)]
         self._fine = [fine[0], {n: f / self._gain for n, f in fine[1].items()}]
 

@@ -1,5 +1,7 @@
 """Photographs: exact ends, lesions removed and transplanted, controls, style told from anatomy."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -85,3 +87,19 @@ def test_the_control_has_the_same_pieces_elsewhere():
     assert moved.sum() == one.lesions.sum()
     assert not (moved & ~allowed).any()
     assert sorted(np.bincount(ndimage.label(moved)[0].ravel())[1:])[-1] >= 25
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_colour_that_is_black_in_one_photograph_is_not_blown_up(swapped):
+    """Blue is black in much of many a photograph: its grain is 0 there, and a ratio to it is no number."""
+    first, second = (retina(seed) for seed in (1, 2))
+    blue = first.image[2]
+    dark = first.image.copy()
+    dark[2] = np.clip(blue - np.quantile(blue[first.field], 0.8), 0, 1)
+    pair = [replace(first, image=dark), second]
+    if swapped:
+        pair.reverse()
+    composed = RetinaPair(pair[0], pair[1], ((0, 0, 0), (1, 1, 1)))
+    for name in ("style", "background"):
+        image = composed.image(bit(name))
+        assert image[2].max() < 0.8  # neither photograph reaches 0.3
