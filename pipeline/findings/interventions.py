@@ -45,12 +45,17 @@ def find_in_interventions(criterion: Criterion, found: Interventions) -> Found |
 
 
 def unsigned(figure: Figure) -> Figure:
-    """Turn a figure and its interval so that the value is not negative."""
-    if figure.value is None or figure.value >= 0:
+    """Turn a figure and its interval into those of its size.
+
+    An interval about 0 reaches from 0 to its farther end, be that the negative one.
+    """
+    if figure.value is None:
         return figure
-    low = None if figure.high is None else -figure.high
-    high = None if figure.low is None else -figure.low
-    return figure.model_copy(update={"value": -figure.value, "low": low, "high": high})
+    if figure.low is None or figure.high is None:
+        return figure.model_copy(update={"value": abs(figure.value)})
+    ends = sorted((abs(figure.low), abs(figure.high)))
+    low = 0.0 if figure.low <= 0 <= figure.high else ends[0]
+    return figure.model_copy(update={"value": abs(figure.value), "low": low, "high": ends[1]})
 
 
 def combined(correlations: Sequence[Figure]) -> Figure:

@@ -174,6 +174,7 @@ def _find_in_trust(criterion: Criterion, trust: Trust) -> Found | None:
 
 
 def _margin(result: CaseResult, target: int) -> float:
-    """Log odds of the target class against all others."""
-    p = min(max(result.row.scores[target], 1e-300), 1 - 1e-16)
-    return math.log(p) - math.log1p(-p)
+    """Log odds of the target class against all others; where it is nearly sure the others tell how sure."""
+    scores = result.row.scores
+    others = math.fsum(score for index, score in enumerate(scores) if index != target)
+    return math.log(max(scores[target], 1e-300)) - math.log(max(others, 1e-300))

@@ -57,9 +57,9 @@ class CueResult:
     def size(self) -> Estimate:
         """The same shift without its sign."""
         s = self.shift
-        if not s.value < 0:
-            return s
-        return Estimate(-s.value, -s.high, -s.low, s.n, s.excluded, s.method)
+        ends = sorted((abs(s.low), abs(s.high)))
+        low = 0.0 if s.low <= 0 <= s.high else ends[0]
+        return Estimate(abs(s.value), low, ends[1], s.n, s.excluded, s.method)
 
 
 def cue_result(

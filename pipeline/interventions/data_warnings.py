@@ -83,9 +83,9 @@ def outside_features(image: Floats, field: Mask) -> npt.NDArray[np.float64]:
     size = BLOCKS**field.ndim
     counts = np.maximum(np.bincount(block[outside], minlength=size), 1)
     means = np.bincount(block[outside], plane[outside], minlength=size) / counts
-    largest = np.zeros(size)
+    largest = np.full(size, -np.inf)  # black may be negative: photographs come normalised
     np.maximum.at(largest, block[outside], plane[outside])
-    return np.concatenate([means, largest])
+    return np.concatenate([means, np.where(np.isfinite(largest), largest, 0)])
 
 
 def covariate_features(

@@ -33,13 +33,15 @@ if TYPE_CHECKING:
     from pipeline.interventions.cues import Cue
     from pipeline.protocol import Protocol
 
-STEPS = "interventions/4"
+STEPS = "interventions/5"
 """Raised when what is computed here changes, so that stored results are not taken for the new ones."""
 PAIRS = 32
 USUAL_BOUND = 0.30
 REACHED = "rest"
 """The rest of a brain, which the disease reaches too: bounded by what is left for the expected regions."""
 FILL_CASES = 6
+MOVED = 0.8
+"""Share of the marked pixels for which there has to be room elsewhere."""
 SURELY = 0.60
 TITLES = {  # short: they stand at the axis of a chart
     "target": "expected regions",
@@ -74,7 +76,7 @@ def intervene(audit: Audit, cohort: Cohort, results: Sequence[CaseResult]) -> In
         Also written to `interventions.json`; read from there if nothing that they depend on has changed. What
         could not be done is a note, never an exception for bad data.
     """
-    key = _key(audit, results)
+    key = _key(audit, cohort, results)
     path = audit.folder / "interventions.json"
     kept = take_up(path, Interventions, key)
     if kept is not None:
@@ -99,10 +101,13 @@ def intervene(audit: Audit, cohort: Cohort, results: Sequence[CaseResult]) -> In
     return found
 
 
-def _key(audit: Audit, results: Sequence[CaseResult]) -> str:
+def _key(audit: Audit, cohort: Cohort, results: Sequence[CaseResult]) -> str:
     cues = [(cue.model_dump(exclude={"image"}), sha256_of(Path(cue.image))) for cue in audit.protocol.cues]
     bound = [share_bound(audit.protocol, name) for name in ("outside", "")]
-    parts = [STEPS, audit.settings_key, sorted(r.key for r in results), cues, bound]
+    known = sorted(
+        (case.case, sorted(case.covariates.items())) for case in cohort.cases
+    )  # pairs match on them
+    parts = [STEPS, audit.settings_key, sorted(r.key for r in results), cues, bound, known]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -230,15 +235,25 @@ def _remove(audit: Audit, members: Sequence[Member], score: Score, found: Interv
     if not chosen:
         found.notes.append("no lesion was removed: no case of the audited class has expert marks")
         return
-    gone, moved = [], []
+    usable, gone, moved = [], [], []
     for number, m in enumerate(chosen):
         assert m.lesions is not None
         colours = colours_of(audit, m.image)
         elsewhere = displaced_mask(m.lesions, m.field & ~m.lesions, seed=audit.protocol.seed + number)
+        if elsewhere.sum() < MOVED * m.lesions.sum():
+            continue  # a control that is hardly there would make any removal look like one of lesions
+        usable.append(m)
         gone.append(normalised(audit, without(colours, m.lesions, m.field)))
         moved.append(normalised(audit, without(colours, elsewhere, m.field & ~m.lesions)))
-    clean = np.array([m.clean for m in chosen])
-    patients = [m.subject.patient for m in chosen]
+    if len(usable) < len(chosen):
+        found.notes.append(
+            f"no lesion was removed from {len(chosen) - len(usable)} of {len(chosen)} cases: there is no "
+            "room for the same shapes elsewhere"
+        )
+    if not usable:
+        return
+    clean = np.array([m.clean for m in usable])
+    patients = [m.subject.patient for m in usable]
     removed, control = clean - score.of(gone), clean - score.of(moved)
     found.removals.append(
         RemovalRow(
@@ -263,6 +278,9 @@ def _cover(audit: Audit, members: Sequence[Member], score: Score, found: Interve
     expected = expected_regions(audit.protocol.disease, audit.atlas.table)
     groups = region_groups(expected.tiers, expected.negative_controls)
     pairs = _pairs(audit, usable, FILL_CASES)
+    if not pairs:
+        found.notes.append("no region was covered: cases of one class only share a grid with the atlas")
+        return
     for positive in (True, False):
         ends = [(p.positive, p.negative) if positive else (p.negative, p.positive) for p in pairs]
         own, donors = ([usable[i] for i in side] for side in zip(*dict(ends).items(), strict=True))

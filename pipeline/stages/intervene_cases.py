@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from pipeline.cohort import Case, Cohort
 from pipeline.errors import AuditError, ModelError
-from pipeline.images import Photograph, Volume, read_mask, read_photograph, read_volume
+from pipeline.images import Photograph, Volume, read_photograph, read_volume
 from pipeline.record.schema import CaseResult
 from pipeline.stages.audit import Audit
+from pipeline.stages.marks import masks_of_experts
 from pipeline.stages.measuring import on_model_grid
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Member:
     labels : ndarray of int, optional
         Atlas regions, or ETDRS fields of a photograph; None where landmarks are uncertain.
     lesions : ndarray of bool, optional
-        All expert marks.
+        What at least half of the experts marked, all types together.
     why_not_swapped : str
         Empty if its factors can be swapped.
     """
@@ -132,6 +133,7 @@ def choose_members(
 
 
 def _member(audit: Audit, case: Case, result: CaseResult, score: Score) -> Member:
+    from pipeline.comparison import consensus
     from pipeline.interventions import Subject
 
     mri = audit.protocol.modality == "mri"
@@ -148,13 +150,12 @@ def _member(audit: Audit, case: Case, result: CaseResult, score: Score) -> Membe
         if not why and audit.model.preprocessing.kind != "mri_grid":
             why = "the model takes images as read, so that cases do not share a grid"
     else:
-        masks = [read_mask(path, image.shape, None) for paths in case.marks.values() for path in paths]
-        lesions = np.zeros(field.shape, bool)
-        for mask in masks:
-            lesions |= on_model_grid(mask, prepared)
         assert isinstance(image, Photograph)
+        lesions = np.zeros(field.shape, bool)
+        for paths in case.marks.values():
+            lesions |= on_model_grid(consensus(list(masks_of_experts(paths, image).values())), prepared)
         labels = landmarks_of(image, prepared.native_from_model, field.shape)
-        if result.row.label == audit.target and not masks:
+        if result.row.label == audit.target and not case.marks:
             why = "no expert marks on a case of the audited class"
         if audit.model.preprocessing.kind != "fundus_square":
             why = "the model takes images as read, so that fields of view are not aligned"

@@ -346,8 +346,17 @@ class CaseWork:
 
 
 def on_model_grid(mask: BoolArray, prepared: Prepared) -> BoolArray:
-    """Bring a native mask onto the model's grid: true where any marked native pixel's centre falls."""
+    """Bring a native mask onto the model's grid: true where any marked native pixel's centre falls.
+
+    Where the model's grid is the finer one, also the pixels whose own centre lies in a marked native pixel.
+    """
     grid = np.zeros(prepared.field.shape, bool)
+    steps = np.linalg.norm(prepared.native_from_model[:-1, :-1], axis=0)
+    if steps.min() < 1:
+        at = np.argwhere(np.ones(grid.shape, bool)) @ prepared.native_from_model[:-1, :-1].T
+        native = np.rint(at + prepared.native_from_model[:-1, -1]).astype(int)
+        within = ((native >= 0) & (native < mask.shape)).all(axis=1)
+        grid.flat[np.flatnonzero(within)] = mask[tuple(native[within].T)]
     where = np.argwhere(mask)
     inverse = np.linalg.inv(prepared.native_from_model)
     index = np.rint(where @ inverse[:-1, :-1].T + inverse[:-1, -1]).astype(int)

@@ -1,5 +1,7 @@
 """Which cases get a page, and which number a criterion is held against."""
 
+import math
+
 import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,6 +40,17 @@ def test_skill_counts_labelled_cases_by_patient():
     assert found["auc"].n == found["accuracy"].n == 20
     assert 0.7 < found["auc"].low < 1
     assert skill(results[:1], 1, seed=0).keys() == {"accuracy"}
+
+
+def test_skill_of_a_model_that_is_sure_of_everything():
+    """From 37 logits on a probability is 1 to the last bit: the others still tell which is the surer."""
+    rows = []
+    for i in range(20):
+        gap = 60.0 + i
+        scores = [math.exp(-gap), 1.0]
+        rows.append(row(f"c{i}", int(i >= 10), 0.5).model_copy(update={"scores": scores, "predicted": 1}))
+    found = skill([CaseResult(key="", row=r, patient=r.case) for r in rows], 1, seed=0)
+    assert found["auc"].value == 1
 
 
 def test_agreement_stands_on_its_weakest_lesion_type_and_hardest_null():

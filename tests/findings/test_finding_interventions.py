@@ -79,6 +79,19 @@ def test_a_cue_that_lowers_the_score_counts_like_one_that_raises_it():
     assert judge(criterion, find_in_interventions(criterion, Interventions(cues=rows))).answer == "not met"
 
 
+def test_an_interval_about_nothing_is_as_large_as_its_farther_end():
+    size = unsigned(Figure(value=0.05, low=-0.9, high=0.4))
+    assert (size.value, size.low, size.high) == (0.05, 0, 0.9)
+    rows = [
+        CueRow(
+            name="a", title="a", positive=True, shift=Figure(value=0.05, low=-0.9, high=0.4), flips=Figure()
+        )
+    ]
+    criterion = Criterion(name="cue_shift", at_most=0.5)
+    result = judge(criterion, find_in_interventions(criterion, Interventions(cues=rows)))
+    assert result.answer == "undecided"
+
+
 def test_correlations_of_both_classes_are_combined():
     both = combined([Figure(value=0.5, n=20), Figure(value=0.5, n=40)])
     assert both.value == pytest.approx(0.5)

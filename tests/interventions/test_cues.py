@@ -91,3 +91,15 @@ def test_covariates_become_numbers():
     )
     assert guess.value == 1
     assert np.isnan(guess.low)  # four patients a class
+
+
+def test_a_faint_label_is_seen_where_black_is_negative():
+    black = np.full((3, 48, 48), -1, np.float32)
+    field = np.zeros((48, 48), bool)
+    field[16:32, 16:32] = True
+    label = black.copy()
+    label[:, 2:4, 2:4] = -0.4
+    largest = slice(36, None)  # of 6 × 6 blocks
+    change = outside_features(label, field)[largest] - outside_features(black, field)[largest]
+    assert np.count_nonzero(change) == 1
+    assert change.max() == pytest.approx(0.6)

@@ -11,13 +11,16 @@ from torch import nn
 
 from pipeline.cohort import Case, Cohort
 from pipeline.findings.interventions import find_in_interventions
+from pipeline.interventions import Subject
 from pipeline.models.card import ModelCard, Preprocessing
 from pipeline.models.opening import OpenedModel
 from pipeline.phantoms.retina import retina_phantom
 from pipeline.protocol import Criterion, CuePatch, Protocol
+from pipeline.record.interventions import Interventions
 from pipeline.record.schema import CaseResult, CaseRow
 from pipeline.stages.audit import Audit
-from pipeline.stages.intervene import intervene
+from pipeline.stages.intervene import _cover, _key, _remove, intervene
+from pipeline.stages.intervene_cases import Member, Score, _member
 from pipeline.verdict import decide, judge
 
 SIDE, CASES = 96, 12
@@ -188,3 +191,64 @@ def test_without_ages_nothing_is_known_of_age(setting, tmp_path):
     found = intervene(audit, replace(setting.cohort, cases=cases), setting.results)
     criterion = Criterion(name="covariate_link", at_most=0.999)
     assert judge(criterion, find_in_interventions(criterion, found)).answer == "undecided"
+
+
+def test_a_mended_covariate_renews_what_was_stored(setting):
+    """Pairs are matched on age and sex, and the score is held against them: no file of a case changes."""
+    older = tuple(replace(c, covariates={**c.covariates, "age": "71"}) for c in setting.cohort.cases)
+    others = replace(setting.cohort, cases=older)
+    assert _key(setting.audit, others, setting.results) != _key(
+        setting.audit, setting.cohort, setting.results
+    )
+
+
+def member(number, *, positive=True, **changes):
+    shape = (24, 24)
+    made = Member(
+        Subject(f"c{number}", f"p{number}", positive),
+        np.full((3, *shape), 0.5, np.float32),
+        np.ones(shape, bool),
+        np.ones(2),
+        1.0,
+        {},
+    )
+    return replace(made, **changes)
+
+
+def test_regions_of_one_class_alone_are_not_covered(setting):
+    table = {1: "Hippocampus_L", 2: "Hippocampus_R", 3: "Cerebellum_Crus1_L"}
+    audit = replace(setting.audit, atlas=SimpleNamespace(table=table))
+    audit = replace(audit, protocol=audit.protocol.model_copy(update={"disease": "alzheimer"}))
+    labels = np.ones((24, 24), int)
+    members = [member(i, labels=labels) for i in range(3)]
+    members += [
+        member(i, positive=False, labels=labels, why_not_swapped="not registered") for i in range(3, 6)
+    ]
+    found = Interventions()
+    _cover(audit, members, None, found)
+    assert not found.fills
+    assert "one class only" in found.notes[0]
+
+
+def test_lesions_that_fill_the_eye_have_no_control_and_prove_nothing(setting):
+    """Without room elsewhere the control would be the untouched image, and any removal would beat it."""
+    lesions = np.zeros((24, 24), bool)
+    lesions[2:20, 2:20] = True
+    members = [member(i, lesions=lesions) for i in range(6)]
+    found = Interventions()
+    score = SimpleNamespace(of=lambda images: np.array([float(i.std()) for i in images]))
+    _remove(setting.audit, members, score, found)
+    assert not found.removals
+    assert "6 of 6 cases" in found.notes[0]
+
+
+def test_what_one_of_three_experts_marked_is_no_lesion(setting, tmp_path):
+    case = setting.cohort.cases[1]
+    (first,) = case.marks["lesions"]
+    blank = tmp_path / "blank.png"
+    Image.fromarray(np.zeros_like(np.asarray(Image.open(first)))).save(blank)
+    score = Score(setting.audit)
+    alone = _member(setting.audit, case, setting.results[1], score)
+    outvoted = replace(case, marks={"lesions": (first, blank, blank)})
+    assert alone.lesions.any()
+    assert not _member(setting.audit, outvoted, setting.results[1], score).lesions.any()

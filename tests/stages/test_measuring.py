@@ -1,5 +1,7 @@
 """The maps of one case: both classes of a wrong decision at once, and the map as a segmentation."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from pipeline.models.graph.operation import Operation
 from pipeline.models.opening import OpenedModel
 from pipeline.protocol import Protocol
 from pipeline.stages.audit import Audit
+from pipeline.stages.measuring import on_model_grid
 
 SIDE = 48
 
@@ -153,3 +156,16 @@ def test_where_the_class_is_not_called_what_speaks_against_it_is_kept(audit, cas
         against = small_map(np.maximum(-values, 0), arrays["field"])
     kept = unpacked(result.small_maps["lrp"], FUNDUS)
     assert np.abs(kept - against / max(against.max(), 1e-30)).max() < 1e-3
+
+
+@pytest.mark.parametrize("finer", [0.5, 1, 2])
+def test_a_mark_covers_its_place_on_a_finer_and_on_a_coarser_grid(finer):
+    mask = np.zeros((24, 24), bool)
+    mask[6:18, 6:18] = True
+    side = int(24 * finer)
+    step, shift = 1 / finer, 0.5 / finer - 0.5
+    transform = np.array([[step, 0, shift], [0, step, shift], [0, 0, 1]])
+    prepared = SimpleNamespace(field=np.ones((side, side), bool), native_from_model=transform)
+    expected = np.zeros((side, side), bool)
+    expected[side // 4 : 3 * side // 4, side // 4 : 3 * side // 4] = True
+    np.testing.assert_array_equal(on_model_grid(mask, prepared), expected)
