@@ -46,6 +46,7 @@ from pipeline.record.schema import CriterionResult, Figure
 from pipeline.stages import intervene
 from pipeline.stages.intervene import REACHED
 from pipeline.stages.intervene_cases import Score
+from pipeline.stages.intervene_data import relate
 from pipeline.verdict import FINDINGS, Found, decide, judge
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,7 +76,7 @@ def audit(world: World, model: torch.nn.Module, name: str, strength: float, seed
     cases = world.cohort(seeds, world.faults[name].cue, carriers(labels_of(seeds), strength, seed))
     context, members = world.members(model, cases, seeds, seed)
     score, found = Score(context), Interventions()
-    intervene._relate(context, members, score, found)
+    relate(context, members, score, found)
     names, swapped = intervene.swapped_pairs(context, members, score, found)
     intervene.share_out(context, names, swapped, found)
     stamped = [cue for cue in intervene.battery(context, members) if cue.kind == "compact"]

@@ -322,4 +322,6 @@ def decide(results: Sequence[CriterionResult]) -> Verdict:
 def _name(result: CriterionResult, text: str) -> str:
     if result.method:
         return f"{text} ({result.method})"
+    if result.answer == "undecided" and result.value is None and result.detail:
+        return f"{text} (not measured: {result.detail})"
     return f"{text}: {result.detail}" if result.detail and result.answer == "not met" else text

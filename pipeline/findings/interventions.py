@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pipeline.protocol import Criterion
 from pipeline.record.interventions import Interventions
 from pipeline.record.schema import Figure
-from pipeline.stages.intervene import REACHED
+from pipeline.stages.intervene import LEFT_OUT, REACHED
 from pipeline.verdict import Found
 
 MORE_THAN = 3
 """Cases that a class needs more than, to have a correlation with an interval."""
 LARGEST = 0.999
 OUTSIDE = "outside"
+SHARES = ("target_share", "outside_share", "other_share")
 
 
 def find_in_interventions(criterion: Criterion, found: Interventions) -> Found | None:
@@ -25,6 +26,9 @@ def find_in_interventions(criterion: Criterion, found: Interventions) -> Found |
     cues only stamped ones are judged; a change of the whole image (blur, noise, light) is judged by the share
     of its factor, and otherwise tells how robust the model is.
     """
+    if criterion.name in SHARES and not found.factors:
+        left = [n.removeprefix(LEFT_OUT) for n in found.notes if n.startswith(LEFT_OUT)]
+        return Found(Figure(), detail="; ".join(left)) if left else None
     if criterion.name == "target_share":
         wanted = [row for row in found.factors if row.wanted]
         return Found(wanted[0].share, detail=wanted[0].title) if wanted else None

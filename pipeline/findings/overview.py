@@ -150,17 +150,20 @@ def find(
     if criterion.name in ("lift_over_nulls", "lift_over_twins"):
         twins = criterion.name == "lift_over_twins"
         found = [row for row in rows if row.method == criterion.method and row.metric == "log2_mass_lift"]
-        figures = [
-            d
+        asked = [
+            (f"{r.lesion.replace('_', ' ')} over {name}", d)
             for r in found
             for name, d in r.differences.items()
-            if (name in TWINS) == twins and name != AVERAGE and d.low is not None
+            if (name in TWINS) == twins and name != AVERAGE
         ]
+        figures = [(name, d) for name, d in asked if d.low is not None]
         if not figures:
             return None
         # every lesion type against its hardest null or twin; the audit stands on the weakest of them. The
         # average mask knows the experts: where a disease lies always at one place nothing could beat it
-        return Found(min(figures, key=lambda f: f.low if f.low is not None else math.inf), 0.0)
+        name, figure = min(figures, key=lambda f: f[1].low if f[1].low is not None else math.inf)
+        few = ", ".join(name for name, d in asked if d.low is None)
+        return Found(figure, 0.0, f"{name} (too few patients to judge {few})" if few else name)
     return None
 
 

@@ -14,14 +14,19 @@ RIM_MM, RIM_LEVEL = 4.0, 0.5
 CUT_MM = 2.0
 
 
-def brain_cues(spacing: npt.NDArray[np.float64]) -> tuple[Cue, ...]:
-    """Return the battery for images whose brain has mean 1.
+def brain_cues(spacing: npt.NDArray[np.float64], axes: tuple[int, int, int] = (0, 1, 2)) -> tuple[Cue, ...]:
+    """Return the battery; intensities are shares of the brain's mean.
 
     Parameters
     ----------
     spacing : ndarray, shape (3,)
         Voxel size in millimetres.
+    axes : (int, int, int)
+        Which axis of the grid goes from left to right, from back to front, from below to above.
     """
+
+    def mean(image: Floats, field: Mask) -> np.float32:
+        return np.float32(image[0][field].mean()) if field.any() else np.float32(1)
 
     def marker(image: Floats, field: Mask) -> Floats:
         """One block in each corner: wherever the model looks for one, it is there."""
@@ -41,7 +46,7 @@ def brain_cues(spacing: npt.NDArray[np.float64]) -> tuple[Cue, ...]:
         """Leave a rim of meninges around the brain; it hides the fluid that atrophy leaves there."""
         near = ndimage.distance_transform_edt(~field, sampling=spacing) <= RIM_MM
         out = image.copy()
-        out[0][near & ~field] = RIM_LEVEL
+        out[0][near & ~field] = RIM_LEVEL * mean(image, field)
         return out
 
     def cut(image: Floats, field: Mask) -> Floats:
@@ -53,15 +58,16 @@ def brain_cues(spacing: npt.NDArray[np.float64]) -> tuple[Cue, ...]:
 
     def wave(image: Floats, field: Mask) -> Floats:
         """Another coil: intensity falls by a fifth from front to back."""
-        slope = np.linspace(0.9, 1.1, field.shape[1], dtype=np.float32)[None, None, :, None]
+        shape = [1, 1, 1, 1]
+        shape[1 + axes[1]] = -1
+        slope = np.linspace(0.9, 1.1, field.shape[axes[1]], dtype=np.float32).reshape(shape)
         return np.asarray(image * slope, np.float32)
 
     def noise(image: Floats, field: Mask) -> Floats:
         """Noise of 5 % of the brain's mean."""
         rng = np.random.default_rng(0)
-        return np.asarray(
-            image + 0.05 * rng.standard_normal(field.shape).astype(np.float32) * field, np.float32
-        )
+        grain = rng.standard_normal(field.shape).astype(np.float32) * field
+        return np.asarray(image + 0.05 * mean(image, field) * grain, np.float32)
 
     def blur(image: Floats, field: Mask) -> Floats:  # noqa: ARG001
         """Half a voxel of blur."""
@@ -69,7 +75,7 @@ def brain_cues(spacing: npt.NDArray[np.float64]) -> tuple[Cue, ...]:
 
     def mirror(image: Floats, field: Mask) -> Floats:  # noqa: ARG001
         """Left and right exchanged."""
-        return np.ascontiguousarray(image[:, ::-1])
+        return np.ascontiguousarray(np.flip(image, 1 + axes[0]))
 
     return (
         Cue("marker", "marker in the corners", "compact", marker),

@@ -28,7 +28,7 @@ GROW_PIXELS = 1.5
 BLACK = np.float32(0.05)
 """Added before logarithms are taken, so that black stays finite."""
 FAINTEST = 0.05 / 255
-"""Grain below a twentieth of a step of 8 bits is no grain: a colour that is black has none to compare with."""
+"""In steps of 8 bits, fainter grain is none: a colour that is black has nothing to compare with."""
 VESSEL_SHARE = 0.035
 """Nothing wider, as a share of the field's width, is a vessel."""
 

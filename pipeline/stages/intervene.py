@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,6 @@ from pipeline.cohort import Cohort
 from pipeline.errors import AuditError
 from pipeline.files import sha256_of
 from pipeline.record.interventions import (
-    CovariateRow,
     CueRow,
     FactorRow,
     FillRow,
@@ -24,12 +24,14 @@ from pipeline.record.interventions import (
 )
 from pipeline.record.kept import keep, take_up
 from pipeline.record.parts import figure_of
-from pipeline.record.schema import CaseResult, Figure
+from pipeline.record.schema import CaseResult
 from pipeline.stages.audit import Audit
 from pipeline.stages.intervene_cases import Member, Score, choose_members, own_cue
+from pipeline.stages.intervene_data import relate, warn
 
 if TYPE_CHECKING:
     from pipeline.interventions import Pair, SwappedPair
+    from pipeline.interventions.composition import Floats, Mask
     from pipeline.interventions.cues import Cue
     from pipeline.protocol import Protocol
 
@@ -42,7 +44,7 @@ REACHED = "rest"
 FILL_CASES = 6
 MOVED = 0.8
 """Share of the marked pixels for which there has to be room elsewhere."""
-SURELY = 0.60
+LEFT_OUT = "left out of the factor swap: "
 TITLES = {  # short: they stand at the axis of a chart
     "target": "expected regions",
     "rest": "rest of the brain",
@@ -56,7 +58,6 @@ TITLES = {  # short: they stand at the axis of a chart
     "background": "rest of the retina",
     "style": "light, colour, sharpness",
 }
-COVARIATES = {"age": "age in years"}
 WANTED = {"mri": "target", "fundus": "lesions"}
 
 
@@ -90,7 +91,7 @@ def intervene(audit: Audit, cohort: Cohort, results: Sequence[CaseResult]) -> In
         found.notes.append(f"nothing was intervened upon: {error}")
     if members:
         score = Score(audit)
-        steps = (_warn, _relate, _swap_factors, _try_cues, _remove, _cover)
+        steps = (warn, relate, _swap_factors, _try_cues, _remove, _cover)
         for step in steps:
             try:
                 step(audit, members, score, found)
@@ -107,7 +108,8 @@ def _key(audit: Audit, cohort: Cohort, results: Sequence[CaseResult]) -> str:
     known = sorted(
         (case.case, sorted(case.covariates.items())) for case in cohort.cases
     )  # pairs match on them
-    parts = [STEPS, audit.settings_key, sorted(r.key for r in results), cues, bound, known]
+    parts: list[object] = [STEPS, audit.settings_key, sorted(r.key for r in results), cues, bound, known]
+    parts.append(audit.protocol.smallest_group)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -134,7 +136,7 @@ def swapped_pairs(
 
     usable = [m for m in members if m.why_not_swapped == ""]
     reasons = sorted({m.why_not_swapped for m in members} - {""})
-    found.notes += [f"left out of the factor swap: {reason}" for reason in reasons]
+    found.notes += [f"{LEFT_OUT}{reason}" for reason in reasons]
     names: tuple[str, ...] = ()
     swapped: list[SwappedPair] = []
     for pair in _pairs(audit, usable, count):
@@ -210,16 +212,37 @@ def try_cues(cues: Sequence[Cue], members: Sequence[Member], score: Score, found
 
 def battery(audit: Audit, members: Sequence[Member]) -> tuple[Cue, ...]:
     """Return the cues that are tried without being asked, and those of the protocol."""
+    sets = {m.field.shape: _cues_on(audit, m) for m in members}
+    if len(sets) == 1:
+        return sets[members[0].field.shape]
+    # images as read may each have a grid of their own
+    return tuple(
+        replace(cue, apply=_on_its_grid([cues[k] for cues in sets.values()], list(sets)))
+        for k, cue in enumerate(sets[members[0].field.shape])
+    )
+
+
+def _on_its_grid(cues: Sequence[Cue], shapes: Sequence[tuple[int, ...]]) -> Callable[[Floats, Mask], Floats]:
+    """Make of one cue, as it is on several grids, one that takes images of any of them."""
+    by_shape = dict(zip(shapes, cues, strict=True))
+
+    def apply(image: Floats, field: Mask) -> Floats:
+        return by_shape[field.shape].apply(image, field)
+
+    return apply
+
+
+def _cues_on(audit: Audit, member: Member) -> tuple[Cue, ...]:
     if audit.protocol.modality == "mri":
         from pipeline.interventions.brain_cues import brain_cues
 
-        return brain_cues(members[0].spacing)
+        return brain_cues(member.spacing, member.axes)
     from pipeline.interventions.retina_cues import retina_cues
 
     preprocessing = audit.model.preprocessing
     return (
         *retina_cues(preprocessing.mean, preprocessing.std),
-        *(own_cue(audit, cue, members[0].field.shape) for cue in audit.protocol.cues),
+        *(own_cue(audit, cue, member.field.shape) for cue in audit.protocol.cues),
     )
 
 
@@ -303,74 +326,3 @@ def _cover(audit: Audit, members: Sequence[Member], score: Score, found: Interve
             )
             for (region, fill), values in falls.items()
         ]
-
-
-def _relate(audit: Audit, members: Sequence[Member], score: Score, found: Interventions) -> None:  # noqa: ARG001
-    """Correlate the score with covariates among cases of one class."""
-    import pandas as pd
-
-    from pipeline.comparison import associations
-
-    table = pd.DataFrame([m.covariates for m in members])
-    if table.empty or not len(table.columns):
-        return
-    if "age" in table:
-        table["age"] = pd.to_numeric(table["age"], errors="coerce")
-    table = table.drop(columns=[c for c in table if c != "age" and table[c].nunique() > 6])
-    rows = associations(
-        [m.clean for m in members],
-        [m.subject.positive for m in members],
-        table,
-        [m.subject.patient for m in members],
-        seed=audit.protocol.seed,
-    )
-    for row in rows.to_dict("records"):
-        figure = Figure(
-            value=_number(row["value"]),
-            low=_number(row["low"]),
-            high=_number(row["high"]),
-            n=int(row["n"]),
-            excluded=int(row["excluded"]),
-            method=str(row["interval"]),
-        )
-        found.covariates.append(
-            CovariateRow(
-                positive=bool(row["class"]),
-                covariate=COVARIATES.get(str(row["covariate"]), str(row["covariate"])),
-                level=str(row["level"]),
-                measure=str(row["measure"]),
-                figure=figure,
-                p=_number(row["p_adjusted"]),
-            )
-        )
-
-
-def _warn(audit: Audit, members: Sequence[Member], score: Score, found: Interventions) -> None:  # noqa: ARG001
-    """Say what in the data alone gives the label away."""
-    from pipeline.interventions.data_warnings import covariate_features, outside_features, predictability
-
-    positive = [m.subject.positive for m in members]
-    patients = [m.subject.patient for m in members]
-    seed = audit.protocol.seed
-    features, names = covariate_features([m.covariates for m in members])
-    if names:
-        kinds = ", ".join(sorted({name.split()[0] for name in names}))
-        guess = predictability(features, positive, patients, seed=seed)
-        if guess.low > SURELY:
-            found.warnings.append(
-                f"The label can be guessed from the covariates ({kinds}) alone: {guess}, where "
-                "0.5 is chance. The classes differ in more than the disease."
-            )
-    shapes = {m.field.shape for m in members}
-    if len(shapes) == 1:
-        blocks = np.stack([outside_features(m.image, m.field) for m in members])
-        guess = predictability(blocks, positive, patients, seed=seed)
-        if guess.low > SURELY:
-            found.warnings.append(
-                f"The label can be guessed from pixels outside the anatomy alone: {guess}, where 0.5 is "
-                "chance. A label, a marker or a camera goes with the class."
-            )
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -52,6 +52,8 @@ class Member:
         What at least half of the experts marked, all types together.
     why_not_swapped : str
         Empty if its factors can be swapped.
+    axes : (int, int, int)
+        Which axis of the grid goes from left to right, from back to front, from below to above (MRI).
     """
 
     subject: Subject
@@ -63,6 +65,7 @@ class Member:
     labels: npt.NDArray[np.integer[Any]] | None = None
     lesions: npt.NDArray[np.bool_] | None = None
     why_not_swapped: str = ""
+    axes: tuple[int, int, int] = (0, 1, 2)
 
 
 class Score:
@@ -82,7 +85,7 @@ class Score:
         odds: npt.NDArray[np.float64] = (z[:, self._target] - others.logsumexp(1)).numpy()
         if not np.isfinite(odds).all():
             raise ModelError(
-                "the model gives no finite score of a changed image", "find out where it divides by zero"
+                "the model gives no finite score of an image", "find out where it divides by zero"
             )
         return odds
 
@@ -142,10 +145,13 @@ def _member(audit: Audit, case: Case, result: CaseResult, score: Score) -> Membe
     pixels = prepared.tensor[0].numpy()
     field = prepared.field
     spacing = np.ones(field.ndim)
+    axes = (0, 1, 2)
     labels = lesions = None
     why = ""
     if prepared.affine is not None:
         spacing = np.linalg.norm(prepared.affine[:3, :3], axis=0)
+        x, y, z = np.abs(prepared.affine[:3, :3] / spacing).argmax(axis=1)
+        axes = (int(x), int(y), int(z))
         labels, why = _labels(audit, pixels, prepared.affine)
         if not why and audit.model.preprocessing.kind != "mri_grid":
             why = "the model takes images as read, so that cases do not share a grid"
@@ -168,7 +174,7 @@ def _member(audit: Audit, case: Case, result: CaseResult, score: Score) -> Membe
         case.covariates.get("sex", ""),
     )
     clean = float(score.of([pixels])[0])
-    return Member(subject, pixels, field, spacing, clean, dict(case.covariates), labels, lesions, why)
+    return Member(subject, pixels, field, spacing, clean, dict(case.covariates), labels, lesions, why, axes)
 
 
 def _labels(

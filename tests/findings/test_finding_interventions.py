@@ -132,3 +132,11 @@ def test_without_skill_nothing_else_is_judged():
     assert verdict.answer == "flagged"
     assert len(verdict.factors) == 1
     assert "separate the classes" in verdict.factors[0]
+
+
+def test_what_kept_the_factors_from_being_swapped_is_said():
+    found = Interventions(notes=["left out of the factor swap: no atlas in the protocol", "something else"])
+    result = judge(TARGET, find_in_interventions(TARGET, found))
+    assert result.answer == "undecided"
+    (factor, *_) = decide([result]).factors
+    assert factor.endswith("(not measured: no atlas in the protocol)")

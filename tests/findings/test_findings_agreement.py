@@ -170,3 +170,17 @@ def test_the_average_mask_does_not_decide_the_criterion_on_nulls():
     found = find(criterion, pd.DataFrame(), 1, {}, [row])
     assert found is not None
     assert found.figure.value == 1.0
+
+
+def test_lesion_types_of_too_few_patients_are_named_beside_the_weakest():
+    def row(lesion, low):
+        figure = Figure(value=1.0, low=low, high=None if low is None else low + 2, n=9)
+        return Agreement(
+            method="lrp", lesion=lesion, metric="log2_mass_lift", figure=figure, differences={"sobel": figure}
+        )
+
+    criterion = Criterion(name="lift_over_nulls", method="lrp", at_least=0.0)
+    rows = [row("microaneurysms", 0.3), row("haemorrhages", 0.1), row("soft_exudates", None)]
+    found = find(criterion, pd.DataFrame(), 1, {}, rows)
+    assert found.detail == "haemorrhages over sobel (too few patients to judge soft exudates over sobel)"
+    assert find(criterion, pd.DataFrame(), 1, {}, rows[2:]) is None

@@ -103,3 +103,22 @@ def test_a_faint_label_is_seen_where_black_is_negative():
     change = outside_features(label, field)[largest] - outside_features(black, field)[largest]
     assert np.count_nonzero(change) == 1
     assert change.max() == pytest.approx(0.6)
+
+
+def test_cues_of_a_brain_are_in_shares_of_its_mean_and_along_its_own_axes():
+    """A model without a card takes stored intensities, 0 to 1000 say, in any orientation."""
+    rng = np.random.default_rng(0)
+    field = np.zeros((16, 20, 24), bool)
+    field[4:12, 5:15, 6:18] = True
+    image = (1 + 0.1 * rng.normal(size=field.shape)).astype(np.float32)[None] * field
+    image /= image[0][field].mean()
+    plain = brain_cues(np.full(3, 4.0))
+    turned = brain_cues(np.full(3, 4.0), (2, 0, 1))
+    order = (0, 2, 3, 1)  # left–right becomes the last axis, back–front the first
+    for cue, other in zip(plain, turned, strict=True):
+        made = cue.apply(image, field)
+        np.testing.assert_allclose(cue.apply(500 * image, field), 500 * made, rtol=1e-4, atol=1e-2)
+        if cue.name in ("noise", "blur"):
+            continue  # drawn on the grid, or the same along all axes
+        shown = other.apply(image.transpose(order), field.transpose(1, 2, 0))
+        np.testing.assert_allclose(shown, made.transpose(order), rtol=1e-5, atol=1e-6)

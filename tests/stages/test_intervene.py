@@ -19,8 +19,9 @@ from pipeline.protocol import Criterion, CuePatch, Protocol
 from pipeline.record.interventions import Interventions
 from pipeline.record.schema import CaseResult, CaseRow
 from pipeline.stages.audit import Audit
-from pipeline.stages.intervene import _cover, _key, _remove, intervene
+from pipeline.stages.intervene import _cover, _key, _remove, battery, intervene
 from pipeline.stages.intervene_cases import Member, Score, _member
+from pipeline.stages.intervene_data import relate
 from pipeline.verdict import decide, judge
 
 SIDE, CASES = 96, 12
@@ -252,3 +253,33 @@ def test_what_one_of_three_experts_marked_is_no_lesion(setting, tmp_path):
     outvoted = replace(case, marks={"lesions": (first, blank, blank)})
     assert alone.lesions.any()
     assert not _member(setting.audit, outvoted, setting.results[1], score).lesions.any()
+
+
+def test_a_cue_is_as_large_on_every_grid(setting):
+    """Photographs that are taken as read differ in size from case to case."""
+    small, large = member(0), member(1, field=np.ones((48, 48), bool))
+    images = [np.full((3, side, side), 0.2, np.float32) for side in (24, 48)]
+    for cue in battery(setting.audit, [small, large]):
+        if cue.name == "logo":
+            changed = [
+                (cue.apply(i, m.field) != i).any(0).mean()
+                for i, m in zip(images, (small, large), strict=True)
+            ]
+            assert changed[0] == pytest.approx(changed[1], rel=0.15)
+        assert [cue.apply(i, m.field).shape for i, m in zip(images, (small, large), strict=True)] == [
+            i.shape for i in images
+        ]
+
+
+def test_a_group_of_one_patient_gets_no_number(setting):
+    members = [
+        member(i, clean=float(i), covariates={"site": "rare" if i < 2 else "usual", "sex": "FM"[i % 2]})
+        for i in range(14)
+    ]
+    members += [member(20 + i, positive=False, covariates={"site": "usual", "sex": "F"}) for i in range(7)]
+    found = Interventions()
+    relate(setting.audit, members, None, found)
+    rows = {(r.positive, r.covariate): r.figure for r in found.covariates}
+    assert rows[True, "sex"].value is not None
+    assert rows[True, "site"].value is None
+    assert "fewer than 6" in rows[True, "site"].method
