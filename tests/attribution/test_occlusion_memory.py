@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from pipeline.attribution import attribute
-from pipeline.attribution.incremental import choice
+from pipeline.attribution.incremental import choice, winograd
 from pipeline.attribution.incremental.memory import LiveBytes
 from pipeline.attribution.incremental.plan import make_plan
 from pipeline.models.architectures.rieke import RiekeCNN
@@ -83,13 +83,27 @@ def squeezed_2d() -> tuple[nn.Module, tuple[int, ...]]:
     return Gated(), (96, 96)
 
 
-@pytest.mark.parametrize("make", [plain_3d, residual_3d, dense_3d, residual_2d, squeezed_2d])
+@pytest.mark.parametrize(
+    ("make", "narrow"),
+    [
+        (plain_3d, False),
+        (residual_3d, False),
+        (residual_3d, True),
+        (dense_3d, False),
+        (residual_2d, False),
+        (squeezed_2d, False),
+    ],
+)
 def test_peak_is_at_most_the_cache_and_two_forward_passes(
     make: Callable[[], tuple[nn.Module, tuple[int, ...]]],
+    narrow: bool,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(choice, "OVERHEAD", 0.0)  # images as small as these would be given to plain passes
+    if narrow:  # Winograd's filtering, which is for wide layers
+        monkeypatch.setattr(winograd, "CHANNELS", 4)
+        monkeypatch.setattr(winograd, "SCRATCH", 2**16)
     torch.manual_seed(0)
     model, shape = make()
     model.eval()

@@ -99,16 +99,17 @@ def choose(
     apart = better_apart(plan.local, plan.source, (low, high))
     if apart:
         plan = make_plan(question.graph, images.shape[1], images.dtype, apart)
-    full = max(sum(_whole(step) for step in (*plan.local, *plan.rest)), 1.0)
+    full = _full(plan)
     work = operations_limit(plan, low, high, len(images))
-    passes = work + len(given) * OVERHEAD * len(plan.local) / full
+    handling = len(given) * OVERHEAD * len(plan.local) / full
     cache = sum(prod(plan.shapes[n]) for n in plan.needed) * number
     bound = limit if memory_limit is not None else min(limit, cache + 2 * forward)
     one, waiting = (v * number for v in _least(plan, low, high))
     room = bound - cache - one - waiting - MAPS * images[0].nbytes
-    if room < 0 or passes > 1.1 * (len(given) + len(images)):
+    if room < 0 or work + handling > 1.1 * (len(given) + len(images)):
         return plain
     room -= plan.prepare(room * COPIES)
+    passes = handling + operations_limit(plan, low, high, len(images), full)  # some are spared by then
     budget = Budget(
         wave=int(waiting + room / 2),
         alive=int(one + room / 2),
@@ -150,7 +151,7 @@ def fitting(forward: float, images: torch.Tensor, memory_limit: float, batch_siz
     return int(min(batch_size, (memory_limit * 2**30 - once) // each))
 
 
-def operations_limit(plan: Plan, low: Ints, high: Ints, images: int = 1) -> float:
+def operations_limit(plan: Plan, low: Ints, high: Ints, images: int = 1, full: float | None = None) -> float:
     """Operations inside the boxes that changes can reach, in forward passes, those of the images included.
 
     Parameters
@@ -159,12 +160,12 @@ def operations_limit(plan: Plan, low: Ints, high: Ints, images: int = 1) -> floa
     low, high : integer arrays, shape (occlusions, axes)
         Boxes that change, `high` exclusive.
     images : int
+    full : float, optional
+        Multiplications of a forward pass; default: those of the plan.
     """
-    rest = sum(_whole(step) for step in plan.rest)
-    full = rest + sum(_whole(step) for step in plan.local)
     ahead = forecast(plan.local, plan.source, (low, high), plan.shapes)
-    again = float(ahead.effort.sum()) + len(low) * rest
-    return images + again / max(full, 1.0)
+    again = float(ahead.effort.sum()) + len(low) * sum(_whole(step) for step in plan.rest)
+    return images + again / (full or _full(plan))
 
 
 def largest_at_once(graph: CapturedGraph) -> int:
@@ -178,6 +179,11 @@ def largest_at_once(graph: CapturedGraph) -> int:
         most = max(most, sum(alive.values()))
         alive = {name: numbers for name, numbers in alive.items() if last.get(name) not in {None, op.name}}
     return most
+
+
+def _full(plan: Plan) -> float:
+    """Multiplications of a forward pass."""
+    return max(sum(_whole(step) for step in (*plan.local, *plan.rest)), 1.0)
 
 
 def _whole(step: object) -> float:

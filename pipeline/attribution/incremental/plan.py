@@ -9,6 +9,7 @@ from math import prod
 
 import torch
 
+from pipeline.attribution.incremental import winograd
 from pipeline.attribution.incremental.deltas import memory_format
 from pipeline.attribution.incremental.stages import Convolution
 from pipeline.attribution.incremental.steps import Averaged, Joined, LocalStep, Opaque, Step, Windowed
@@ -140,7 +141,9 @@ class Plan:
         return found
 
     def prepare(self, room: float = float("inf")) -> int:
-        """Fold and lay out weights within `room` bytes, those first that are few for what they compute.
+        """Transform, fold and lay out weights within `room` bytes.
+
+        First those for Winograd's filtering, then the others; those first that are few for what they compute.
 
         Returns
         -------
@@ -149,13 +152,25 @@ class Plan:
         """
         layout = memory_format(len(self.shape) - 2, self.dtype)
         found = [
-            (stage.copies(layout) / prod(step.shape), k, stage)
-            for k, step in enumerate((*self.local, *self.rest))
+            (prod(step.shape), stage)
+            for step in (*self.local, *self.rest)
             for stage in (step.stages if isinstance(step, Windowed) else ())
-            if isinstance(stage, Convolution) and stage.copies(layout)
+            if isinstance(stage, Convolution)
         ]
-        taken = 0
-        for _, _, stage in sorted(found, key=lambda one: one[:2]):
+        taken = between = 0
+        needs = [
+            (sum(bytes_) / outputs, *bytes_, stage)
+            for outputs, stage in found
+            if stage.transformable
+            for bytes_ in [winograd.room(stage.weight, stage.limit.tolist())]
+        ]
+        for _, weights, scratch, stage in sorted(needs, key=lambda one: one[0]):
+            if taken + weights + max(between, scratch) <= room:
+                taken, between = taken + weights, max(between, scratch)
+                stage.transform()
+                found = [one for one in found if one[1] is not stage]
+        taken += between
+        for _, stage in sorted(found, key=lambda one: one[1].copies(layout) / one[0]):
             if taken + stage.copies(layout) <= room:
                 taken += stage.copies(layout)
                 stage.prepare(layout)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from pipeline.attribution.incremental import winograd
 from pipeline.attribution.incremental.windows import Ints, Window, box_of
 from pipeline.models.graph.convolution import convolve_forward
 
@@ -59,7 +60,8 @@ class Stage:
 class Convolution(Stage):
     """Convolution, with BatchNorm after it: applied to its result, or folded into its weights.
 
-    Folding (and laying out) takes a copy of the weights, so it is done where memory allows: see `prepare`.
+    Folding (and laying out, or transforming for Winograd's filtering) takes a copy of the weights, so it is
+    done where memory allows: see `prepare` and `transform`.
 
     Attributes
     ----------
@@ -76,6 +78,9 @@ class Convolution(Stage):
     scale: torch.Tensor | None = field(default=None, kw_only=True)
     shift: torch.Tensor | None = field(default=None, kw_only=True)
     _rounded: tuple[torch.Tensor, ...] | None = field(default=None, init=False, repr=False)
+    _transformed: tuple[torch.Tensor, torch.Tensor | None] | None = field(
+        default=None, init=False, repr=False
+    )
 
     def normalise(self, scale: torch.Tensor, shift: torch.Tensor) -> None:
         """Let a BatchNorm follow."""
@@ -105,6 +110,19 @@ class Convolution(Stage):
         self.weight, self.bias = weight, self.shift.to(weight.dtype)
         self.scale = self.shift = None
 
+    @property
+    def transformable(self) -> bool:
+        """Whether Winograd's filtering is faster."""
+        fresh = self._transformed is None
+        return fresh and winograd.suits(self.weight, self.stride, self.dilation, self.groups)
+
+    def transform(self) -> None:
+        """Fold BatchNorm and transform the weights, in a copy of them."""
+        some = max(1, FOLDED // max(self.weight[0].numel(), 1))
+        bias = self.bias if self.shift is None else self.shift.to(self.weight.dtype)
+        self._transformed = winograd.transformed(self.weight, self.scale, some), bias
+        self.effort /= winograd.GAIN
+
     def compute(self, cut: torch.Tensor, starts: Ints, size: Ints) -> torch.Tensor:  # noqa: ARG002
         """Compute outputs from windows."""
         return self._apply(cut, [0] * len(self.padding))
@@ -114,6 +132,10 @@ class Convolution(Stage):
         return self._apply(full, self.padding)
 
     def _apply(self, x: torch.Tensor, padding: list[int]) -> torch.Tensor:
+        if self._transformed is not None:
+            outputs = [n + 2 * p - 2 for n, p in zip(x.shape[2:], padding, strict=True)]
+            if winograd.pays(len(x), outputs):
+                return winograd.convolve(x, *self._transformed, padding)
         settings = (self.stride, padding, self.dilation, self.groups)
         if self.weight.numel() > x.numel() and self.weight.is_contiguous():
             x = x.contiguous()  # else the many weights were brought into its order, at every call
