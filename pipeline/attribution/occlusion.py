@@ -236,8 +236,9 @@ def _drops(
     )
     question.passed(whole)
     before = question.explained(whole)
-    after = torch.stack([question.explained(occluded[:, k]) for k in range(occluded.shape[1])], 1)
-    return before[:, None] - after, whole
+    images, count = occluded.shape[:2]
+    after = question.explained(occluded.flatten(0, 1), question.targets.repeat_interleave(count))
+    return before[:, None] - after.reshape(images, count), whole
 
 
 def _per_axis(option: str, given: object, default: tuple[int, ...], spatial: torch.Size) -> tuple[int, ...]:

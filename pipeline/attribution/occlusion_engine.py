@@ -128,9 +128,13 @@ def _occlusions(image: torch.Tensor, covers: Sequence[Cover], fill: Fill, i: int
             yield ints([s.start for s in cover.box]), _patch(image, cover, fill, i)
         return
     differs = (image != fill.whole[i]).any(0).numpy()
+    begin, size = extent(differs) or (ints([0] * differs.ndim),) * 2
+    low, high = begin.tolist(), (begin + size).tolist()
     for cover in covers:
-        inside = differs[cover.box]
-        found = extent(inside if cover.mask is None else inside & cover.mask.numpy())
+        found = None
+        if all(s.start < b and s.stop > a for s, a, b in zip(cover.box, low, high, strict=True)):
+            inside = differs[cover.box]
+            found = extent(inside if cover.mask is None else inside & cover.mask.numpy())
         if found is None:
             yield ints([s.start for s in cover.box]), None
             continue

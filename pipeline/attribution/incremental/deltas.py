@@ -26,7 +26,7 @@ class Delta:
     values: torch.Tensor
     starts: Ints
 
-    @property
+    @cached_property
     def size(self) -> Ints:
         """Spatial size of the boxes."""
         return ints(self.values.shape[2:])
@@ -160,10 +160,12 @@ def _copy(
     read: Ints = int(source.storage_offset()) + out_of @ ints(apart[2:])
     if source_starts is not None:
         read += item * apart[0]
-    for size, a, b in zip((high - low).tolist(), into.tolist(), read.tolist(), strict=True):
+    sizes = (high - low).tolist()
+    to, of = target.as_strided, source.as_strided
+    for size, a, b in zip(sizes, into.tolist(), read.tolist(), strict=True):
         if min(size) > 0:
             box = (1, channels, *size)
-            target.as_strided(box, along, a).copy_(source.as_strided(box, apart, b))
+            to(box, along, a).copy_(of(box, apart, b))
 
 
 def pasted(clean: torch.Tensor, delta: Change) -> torch.Tensor:
