@@ -60,7 +60,7 @@ def room(weight: torch.Tensor, outputs: Sequence[int]) -> tuple[int, int]:
 
 def _row(tiles: Sequence[int], channels: int) -> int:
     """Bytes that a row of tiles takes: places and their products, and what was on the way to them."""
-    return 4 * 32 * prod(tiles[1:]) * channels
+    return 4 * 36 * prod(tiles[1:]) * channels
 
 
 def transformed(weight: torch.Tensor, scale: torch.Tensor | None, some: int) -> torch.Tensor:
