@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from pipeline.cohort import Case
-from pipeline.errors import AnatomyError
+from pipeline.errors import AnatomyError, ModelError
 from pipeline.files import sha256_of, write_text
 from pipeline.images import Photograph, Volume, read_photograph, read_volume
 from pipeline.record import small_maps
@@ -102,6 +102,10 @@ def audit_case(case: Case, audit: Audit) -> CaseResult:
     from pipeline.attribution import logits as logits_of
 
     logits = logits_of(audit.model.module, prepared.tensor)[0].double()
+    if not bool(logits.isfinite().all()):
+        raise ModelError(
+            f"{case.image.name}: the model's scores of it are not finite", "find out where it divides by zero"
+        )
     row = CaseRow(
         case=case.case,
         label=case.class_index(audit.classes),

@@ -11,6 +11,7 @@ from torch import nn
 from pipeline.attribution.localisation import localise
 from pipeline.case import audit_case
 from pipeline.cohort import Case
+from pipeline.errors import ModelError
 from pipeline.findings.experts import _overlaps
 from pipeline.models.graph.operation import Operation
 from pipeline.models.opening import OpenedModel
@@ -169,3 +170,13 @@ def test_a_mark_covers_its_place_on_a_finer_and_on_a_coarser_grid(finer):
     expected = np.zeros((side, side), bool)
     expected[side // 4 : 3 * side // 4, side // 4 : 3 * side // 4] = True
     np.testing.assert_array_equal(on_model_grid(mask, prepared), expected)
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf")])
+def test_a_case_without_a_finite_score_is_refused_and_leaves_no_result(audit, case, weight):
+    """A stored NaN becomes null: neither the case nor the record could be read again."""
+    with torch.no_grad():
+        audit.model.module.last.weight[1] = weight
+    with pytest.raises(ModelError, match=r"eye\.png: the model's scores of it are not finite"):
+        audit_case(case, audit)
+    assert not list(audit.folder.glob("cases/*"))
