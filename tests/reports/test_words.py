@@ -113,3 +113,20 @@ def test_compact_figures_hide_nothing_small() -> None:
     assert compact(Figure(value=0.5)) == "0.500 (no interval)"
     assert percent(Figure(value=0.0183, low=0.01, high=0.4)) == "1.8\N{NO-BREAK SPACE}% [1.0, 40]"
     assert percent(Figure()) == "–"
+
+
+def test_a_bound_that_says_nothing_is_told_so_in_the_table():
+    from types import SimpleNamespace
+
+    from pipeline.record.schema import CriterionResult
+    from reports.sections import criteria
+
+    idle = CriterionResult(
+        name="skill_auc", title="Skill", bound="at least 0.1", answer="met", idle="too low"
+    )
+    context = SimpleNamespace(record=SimpleNamespace(criteria=[idle]))
+    (table,) = criteria.build(context).blocks
+    assert table.rows[0][-1] == "– says nothing"
+    assert table.note.startswith(
+        "Says nothing of a model and counts for nothing: Skill, at least 0.1: too low. Null"
+    )
