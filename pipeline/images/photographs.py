@@ -15,6 +15,8 @@ from pipeline.images.types import Photograph
 if TYPE_CHECKING:
     from PIL import Image
 
+    from pipeline.images.types import FloatArray
+
 PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 _MAX_PIXELS = 200_000_000
 _MODES = {"RGB", "RGBA", "L", "P", "CMYK", "YCbCr"}
@@ -57,6 +59,33 @@ def read_photograph(path: Path | str) -> Photograph:
     if data.min() == data.max():
         raise ImageError(f"{path.name}: the image is constant", "export it again")
     return Photograph(data, path.name)
+
+
+def read_patch(path: Path | str) -> FloatArray:
+    """Read a small picture of a cue: grey or of one colour is as good as any.
+
+    Parameters
+    ----------
+    path : path
+        JPEG, PNG or TIFF of 8 bits a channel; transparency is ignored.
+
+    Returns
+    -------
+    ndarray of float32, shape (rows, columns, 3)
+        0–1.
+
+    Raises
+    ------
+    pipeline.errors.ImageError
+        If the file is missing, unreadable, truncated or of another kind.
+    """
+    path = Path(path)
+    with open_picture(path) as picture:
+        if picture.mode not in {*_MODES, "1", "LA"}:
+            raise ImageError(
+                f"{path.name}: colour mode {picture.mode} is not a picture of 8 bits", "save it as 8-bit RGB"
+            )
+        return np.asarray(picture.convert("RGB"), np.float32) / np.float32(255)
 
 
 def open_picture(path: Path) -> Image.Image:

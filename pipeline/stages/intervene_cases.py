@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from pipeline.cohort import Case, Cohort
 from pipeline.errors import AuditError, ModelError
-from pipeline.images import Photograph, Volume, read_photograph, read_volume
+from pipeline.images import Photograph, Volume, read_patch, read_photograph, read_volume
 from pipeline.record.schema import CaseResult
 from pipeline.stages.audit import Audit
 from pipeline.stages.marks import masks_of_experts
@@ -248,8 +249,9 @@ def own_cue(audit: Audit, patch: CuePatch, shape: tuple[int, ...]) -> Cue:
 
     from pipeline.interventions.retina_cues import stamp_cue
 
-    colours = read_photograph(Path(patch.image)).data
+    colours = read_patch(Path(patch.image))
     width = max(1, round(patch.width * shape[1]))
+    colours = colours[: math.ceil(shape[0] * colours.shape[1] / width)]  # no more rows than the grid has
     height = max(1, round(width * colours.shape[0] / colours.shape[1]))
     small = resize(colours, (height, width, 3), order=1, anti_aliasing=True)
     preprocessing = audit.model.preprocessing

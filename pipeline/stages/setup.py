@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.cohort import Case, Cohort, Problem, check_case, read_cohort
 from pipeline.errors import AuditError, ProtocolError
-from pipeline.images import read_photograph, read_volume
+from pipeline.images import read_patch, read_photograph, read_volume
 from pipeline.models.opening import OpenedModel, open_model
 from pipeline.protocol import Protocol
 from pipeline.stages.audit import Audit
@@ -150,7 +150,7 @@ def _unreadable_cues(protocol: Protocol) -> list[str]:
     ]
     for cue in protocol.cues:
         try:
-            read_photograph(Path(cue.image))
+            read_patch(Path(cue.image))
         except AuditError as error:
             mistakes.append(f"cue {cue.name}: {error}")
     return mistakes

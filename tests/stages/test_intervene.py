@@ -20,7 +20,7 @@ from pipeline.record.interventions import Interventions
 from pipeline.record.schema import CaseResult, CaseRow
 from pipeline.stages.audit import Audit
 from pipeline.stages.intervene import _cover, _key, _remove, battery, intervene
-from pipeline.stages.intervene_cases import Member, Score, _member
+from pipeline.stages.intervene_cases import Member, Score, _member, own_cue
 from pipeline.stages.intervene_data import relate
 from pipeline.verdict import decide, judge
 
@@ -283,3 +283,15 @@ def test_a_group_of_one_patient_gets_no_number(setting):
     assert rows[True, "sex"].value is not None
     assert rows[True, "site"].value is None
     assert "fewer than 6" in rows[True, "site"].method
+
+
+@pytest.mark.parametrize(
+    ("colour", "size"), [(255, (30, 20)), ((255, 255, 255), (30, 20)), (255, (10, 9000))]
+)
+def test_a_bar_of_one_colour_is_a_cue_like_any(setting, tmp_path, colour, size):
+    Image.new("L" if isinstance(colour, int) else "RGB", size, colour).save(tmp_path / "bar.png")
+    patch = CuePatch(name="bar", image=str(tmp_path / "bar.png"), place=(0.5, 0.5), width=0.5)
+    image = np.full((3, 24, 24), 0.2, np.float32)
+    changed = own_cue(setting.audit, patch, (24, 24)).apply(image, np.ones((24, 24), bool))
+    rows = 8 if size[1] == 20 else 24
+    assert (changed == 1).all(0).sum() == 12 * rows
