@@ -240,6 +240,7 @@ def test_equals_full_forwards_in_3d(data: st.DataObject) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 @settings(max_examples=500)
 @given(st.data(), st.sampled_from([2, 3]))
 def test_equals_full_forwards_in_many_networks(data: st.DataObject, axes: int) -> None:
