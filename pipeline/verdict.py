@@ -21,6 +21,8 @@ Stage = Literal["skill", "covariates", "interventions", "agreement", "maps"]
 STAGES: tuple[Stage, ...] = ("skill", "covariates", "interventions", "agreement", "maps")
 ACCUSING: tuple[Stage, ...] = ("skill", "covariates", "interventions")
 """Stages that measure the decision itself; the others look at maps of it."""
+NOT_SWAPPED = "not swapped: "
+"""How the detail of a finding begins that no number of patients would give."""
 ABOVE_CHANCE, ABOVE_NOTHING = 0.5 - 1e-9, -1e-9
 CHANCE: Mapping[float, float] = {ABOVE_CHANCE: 0.5, ABOVE_NOTHING: 0.0}
 """Limits that a bound may itself be."""
@@ -322,6 +324,6 @@ def decide(results: Sequence[CriterionResult]) -> Verdict:
 def _name(result: CriterionResult, text: str) -> str:
     if result.method:
         return f"{text} ({result.method})"
-    if result.answer == "undecided" and result.value is None and result.detail:
-        return f"{text} (not measured: {result.detail})"
+    if result.answer == "undecided" and result.detail.startswith(NOT_SWAPPED):
+        return f"a factor swap, which was not possible: {result.detail.removeprefix(NOT_SWAPPED)}"
     return f"{text}: {result.detail}" if result.detail and result.answer == "not met" else text

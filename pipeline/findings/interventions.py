@@ -9,7 +9,7 @@ from pipeline.protocol import Criterion
 from pipeline.record.interventions import Interventions
 from pipeline.record.schema import Figure
 from pipeline.stages.intervene import LEFT_OUT, REACHED
-from pipeline.verdict import Found
+from pipeline.verdict import NOT_SWAPPED, Found
 
 MORE_THAN = 3
 """Cases that a class needs more than, to have a correlation with an interval."""
@@ -28,7 +28,7 @@ def find_in_interventions(criterion: Criterion, found: Interventions) -> Found |
     """
     if criterion.name in SHARES and not found.factors:
         left = [n.removeprefix(LEFT_OUT) for n in found.notes if n.startswith(LEFT_OUT)]
-        return Found(Figure(), detail="; ".join(left)) if left else None
+        return Found(Figure(), detail=NOT_SWAPPED + "; ".join(left)) if left else None
     if criterion.name == "target_share":
         wanted = [row for row in found.factors if row.wanted]
         return Found(wanted[0].share, detail=wanted[0].title) if wanted else None

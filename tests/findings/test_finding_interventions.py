@@ -6,7 +6,7 @@ from pipeline.findings.interventions import combined, find_in_interventions, uns
 from pipeline.protocol import Criterion
 from pipeline.record.interventions import CovariateRow, CueRow, FactorRow, Interventions, RemovalRow
 from pipeline.record.schema import Figure
-from pipeline.verdict import decide, judge
+from pipeline.verdict import FINDINGS, Found, decide, judge
 
 
 def figure(low, high):
@@ -139,4 +139,6 @@ def test_what_kept_the_factors_from_being_swapped_is_said():
     result = judge(TARGET, find_in_interventions(TARGET, found))
     assert result.answer == "undecided"
     (factor, *_) = decide([result]).factors
-    assert factor.endswith("(not measured: no atlas in the protocol)")
+    assert factor == "a factor swap, which was not possible: no atlas in the protocol"
+    unknown = judge(Criterion(name="covariate_link", at_most=0.5), Found(Figure(n=4), detail="age"))
+    assert decide([unknown]).factors[0] == FINDINGS["covariate_link"].missing
