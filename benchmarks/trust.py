@@ -95,7 +95,7 @@ def randomise(
             alike[m].append([])
         made = {}
         for stage, module in cascade(model.module, batches, stages=options.stages, seed=seed):
-            price.passes += len(images)
+            price.passes += stage.passes
             if draw and not stage.counts:
                 continue
             names[stage.layers] = f"{stage.layers}/{stage.of}"

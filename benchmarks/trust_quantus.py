@@ -110,8 +110,8 @@ def main() -> None:
 
     def randomise() -> list[float]:
         made = []
-        for _, twin in cascade(module, batches):
-            price.passes += IMAGES
+        for stage, twin in cascade(module, batches):
+            price.passes += stage.passes
             other = maps_of(twin, images[:1], 1, "gradient", {}, price)[0]
             made.append(rank_correlation(maps[0, 0], other, whole))
         return made

@@ -122,9 +122,23 @@ def random_twins(
         yield random_twin(model, images, seed=seed + number)
 
 
+def calibration_passes(model: nn.Module, images: Sequence[torch.Tensor]) -> int:
+    """Forward passes of one image that `recalibrate` takes at most; 0 without BatchNorm."""
+    if not any("BatchNorm" in _kind(module) for module in model.modules()):
+        return 0
+    return _rounds(model, len(images)) * sum(len(batch) for batch in images)
+
+
+def _rounds(model: nn.Module, batches: int) -> int:
+    """How often images are shown: TorchScript's momentum is fixed, so that it has to see 40 batches."""
+    import torch
+
+    return -(-40 // batches) if isinstance(model, torch.jit.ScriptModule) else 1
+
+
 def recalibrate(
     model: nn.Module, images: Iterable[torch.Tensor], *, only: Collection[str] | None = None
-) -> None:
+) -> int:
     """Set every BatchNorm's running statistics to those of given images, in place.
 
     Parameters
@@ -136,6 +150,11 @@ def recalibrate(
         until it has seen 40.
     only : collection of str, optional
         Names of the modules whose BatchNorm is set; all of them if absent.
+
+    Returns
+    -------
+    int
+        Forward passes of one image that this took.
 
     Raises
     ------
@@ -152,10 +171,11 @@ def recalibrate(
     ]
     norms = [norm for norm in norms if getattr(norm, "running_mean", None) is not None]
     if not norms:
-        return
+        return 0
     if not batches:
         raise ModelError("a twin's BatchNorm cannot be calibrated without images", "give the cohort's images")
     scripted = isinstance(model, torch.jit.ScriptModule)
+    rounds = _rounds(model, len(batches))
     momenta: list[Any] = [getattr(norm, "momentum", None) for norm in norms]
     for norm in norms:
         norm.train()
@@ -166,7 +186,7 @@ def recalibrate(
             norm.momentum = None  # type: ignore[assignment] # torch's cumulative average
     try:
         with torch.no_grad():
-            for batch in batches * (-(-40 // len(batches)) if scripted else 1):
+            for batch in batches * rounds:
                 model(batch)
     except ValueError as error:
         raise ModelError(
@@ -177,6 +197,7 @@ def recalibrate(
         if not scripted:
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum
+    return rounds * sum(len(batch) for batch in batches)
 
 
 def check_twin(

@@ -71,8 +71,9 @@ class Questions:
     def expected_passes(self) -> int:
         """How many forward passes all answers take, at most (a backward pass counts as two).
 
-        Fewer where a method refuses a random model.
+        Fewer where a method refuses a random model, or redrawn layers have no BatchNorm to calibrate.
         """
+        from pipeline.comparison.twins import calibration_passes
         from pipeline.trust.faithfulness import RANDOM_ORDERS, STEPS
         from pipeline.trust.randomisation import CASCADES, steps_of
 
@@ -81,7 +82,8 @@ class Questions:
         if self.cheap:
             steps = steps_of(self.audit.model.module, self.asked[0].prepared.tensor)
             skipped = CASCADES - 1 if steps > 1 else 0  # the output layer alone is redrawn in one only
-            calibrations = cases * steps * CASCADES
+            batches = batched([one.prepared.tensor for one in self.asked])
+            calibrations = steps * CASCADES * calibration_passes(self.audit.model.module, batches)
             maps = cases * len(self.cheap) * (steps * CASCADES - skipped + len(self._retrained()))
         for one in self.asked:
             maps += DRAWS * sum(m.name in one.maps for m in self.cheap)
@@ -132,7 +134,7 @@ class Questions:
         for draw in range(CASCADES):
             seed = seed_for(self.audit, f"cascade/{draw}")
             for stage, module in cascade(self.audit.model.module, batches, seed=seed):
-                self.price.passes += len(self.asked)
+                self.price.passes += stage.passes
                 if not draw:
                     stages.append(stage)
                 elif not stage.counts:

@@ -42,11 +42,14 @@ class Stage:
         Layers with weights in all.
     lowest : str
         The redrawn layer that is nearest to the image.
+    passes : int
+        Forward passes of one image that calibrating BatchNorm took.
     """
 
     layers: int
     of: int
     lowest: str
+    passes: int = 0
 
     @property
     def counts(self) -> bool:
@@ -139,9 +142,10 @@ def cascade(
                 if name in drawn:
                     own[name].copy_(drawn[name])
         changed = {name.rpartition(".")[0] for layer in layers[:count] for name in layer}
-        recalibrate(twin, images, only=changed)
+        passes = recalibrate(twin, images, only=changed)
         done = count
-        yield Stage(count, len(layers), layers[count - 1][0].rpartition(".")[0] or layers[count - 1][0]), twin
+        lowest = layers[count - 1][0]
+        yield Stage(count, len(layers), lowest.rpartition(".")[0] or lowest, passes), twin
 
 
 def remaining(likeness: npt.ArrayLike, random: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from pipeline.comparison import random_twin
-from pipeline.comparison.twins import redrawn
+from pipeline.comparison.twins import calibration_passes, redrawn
 from pipeline.errors import ModelError
 from pipeline.trust.randomisation import Stage, cascade, layers_in_order, left_over_draws, remaining, steps_of
 
@@ -110,6 +110,18 @@ def test_torchscript_is_randomised_as_well(model, images):
     assert not torch.allclose(found[0], before)
     assert not torch.allclose(found[1], found[0])
     assert torch.equal(scripted(x), before)
+
+
+def test_the_passes_of_calibration_are_counted(model, images):
+    """Five images once; TorchScript, whose momentum is fixed, is shown the two batches twenty times."""
+    for network, each in ((model, 5), (torch.jit.trace(model, images[0]), 100)):
+        assert calibration_passes(network, images) == each
+        passes = [stage.passes for stage, _ in cascade(network, images)]
+        assert passes == [0, each, each]  # no BatchNorm in the output layer
+    plain = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2))
+    plain(images[0])
+    assert calibration_passes(plain, images) == 0
+    assert [stage.passes for stage, _ in cascade(plain.eval(), images)] == [0, 0]
 
 
 def test_what_cannot_be_randomised_is_refused(model, images):
