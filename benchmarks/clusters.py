@@ -1,7 +1,7 @@
 """Whether maps of cases with a planted marker fall into a group of their own, and sound cohorts do not alarm.
 
-python benchmarks/clusters.py --world brain --kind sound --models 5 6 1200 1201 --cohorts 0 1 2 3 4
-python benchmarks/clusters.py --world retina --kind tagged --models 6 7 8 9 10
+python benchmarks/clusters.py --world brain --kind sound --models 7 8 1202 1203 --cohorts 16 17 18 19 20
+python benchmarks/clusters.py --world retina --kind tagged --models 21 22 23 24 25
 python benchmarks/clusters.py --table
 
 A tagged model is trained where half of the positives carry a marker and no negative does, as a photographer's
@@ -12,9 +12,8 @@ Maps of three methods are made, downsized, clustered and judged by the pipeline'
 site (brains) or site (retinas, apart from the side of the eye) as covariates. One row a cohort and question
 is added to clusters.csv; nothing is run twice.
 
-Seeds 4 and 40 and the tagged retinas of seed 5 were looked at while this was written and are in no row. Of
-retinas, 17 audits of cohorts 0 to 4 gave two alarms, each with a group of left and one of right eyes; since
-then the difference between the sides is taken out first, and the rows of sound retinas are of cohorts 5 to 9.
+Tagged models 4 to 10 and 40 and sound cohorts 0 to 9 were looked at while the test was written and are in no
+row. What is in the rows was frozen before one of the seeds there was clustered.
 """
 
 from __future__ import annotations
@@ -74,8 +73,9 @@ COLUMNS = (
         "called",
         "n",
         "tagged",
-        "connectivity",
+        "within",
         "null",
+        "valley",
     ),
     *("p_adjusted", "separate", "groups", "rand", "rand_of_two", "alarm", "traits", "seconds"),
 )
@@ -115,6 +115,7 @@ def tagged_model(world: World, seed: int) -> nn.Module:
     with torch.no_grad():
         parts = [stem(torch.from_numpy(images[i : i + 8])).numpy() for i in range(0, len(images), 8)]
     train(tail, np.concatenate(parts), labels, seed, world.epochs, world.rate)
+    kept.parent.mkdir(parents=True, exist_ok=True)
     torch.save(tail.state_dict(), kept)
     return network.eval()
 
@@ -236,8 +237,9 @@ def rows_of(world: World, kind: str, model_seed: int, cohort: int) -> list[dict[
                 "called": "yes" if found.called else "no",
                 "n": found.n,
                 "tagged": sum(carried[case] for case in called),
-                "connectivity": found.connectivity,
+                "within": found.within,
                 "null": found.null,
+                "valley": found.valley,
                 "p_adjusted": found.p_adjusted,
                 "separate": found.separate,
                 "groups": len(found.clusters),
@@ -289,8 +291,10 @@ def table() -> None:
             rate = rate_interval(alarms)
             said = f"{sum(alarms):.0f} [{100 * rate.low:.0f}, {100 * rate.high:.0f} %]"
             print(f"| {world} | {len(alarms)} | {groups} | {said} |")
-    print("\n| world | method | model | effect | called | of them tagged | p | groups | Rand | alarm |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print(
+        "\n| world | method | model | effect | called | of them tagged | p | groups | Rand | of two | alarm |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for row in rows:
         if row["kind"] == "tagged" and row["called"] == "yes":
             keys = (
@@ -303,6 +307,7 @@ def table() -> None:
                 "p_adjusted",
                 "groups",
                 "rand",
+                "rand_of_two",
                 "alarm",
             )
             print("| " + " | ".join(row[k] for k in keys) + " |")

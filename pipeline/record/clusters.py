@@ -70,10 +70,14 @@ class Clustering(Part):
         To how many others each map is joined.
     eigenvalues : list of float
         The first of the normalised Laplacian.
-    connectivity, null : float or None
-        Second eigenvalue, and its median in draws without groups.
+        The second is the graph's connectivity: 0 where it falls apart.
+    within, null : float or None
+        Cut in two: share of the maps' scatter that stays within the parts, and its median in draws without
+        groups.
+    valley : float or None
+        How dense maps are halfway between the parts; 1 is as dense as in the thinner part.
     p_adjusted : float or None
-        That maps without groups hang together as loosely; Benjamini–Hochberg over all methods and answers.
+        That maps without groups are cut as clearly; Benjamini–Hochberg over all methods and answers.
     by_gap : int
         Into how many groups the widest gap of the spectrum would have cut them, whether or not there are any.
     separate : bool
@@ -96,7 +100,8 @@ class Clustering(Part):
     left_out: int = 0
     neighbours: int = 0
     eigenvalues: list[float] = Field(default_factory=list)
-    connectivity: float | None = None
+    within: float | None = None
+    valley: float | None = None
     null: float | None = None
     p_adjusted: float | None = None
     by_gap: int = 1

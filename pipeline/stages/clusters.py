@@ -109,7 +109,7 @@ def _clustering(audit: Audit, cases: dict[str, Case], question: _Question, p: fl
         return made
     made.neighbours = neighbours_for(made.n)
     made.eigenvalues = [round(max(float(v), 0.0), 6) for v in grouping.eigenvalues]
-    made.connectivity, made.null, made.p_adjusted = grouping.connectivity, grouping.null, p
+    made.within, made.valley, made.null, made.p_adjusted = grouping.within, grouping.valley, grouping.null, p
     made.separate, made.by_gap = p <= LEVEL, grouping.by_gap
     labels = grouping.labels if made.separate else np.full(made.n, -1)
     places = scatter_of(grouping.placed, seed=audit.protocol.seed)

@@ -4,11 +4,10 @@ Lapuschkin et al. 2019, "Unmasking Clever Hans predictors and assessing what mac
 downsized, each is joined to its nearest neighbours, and the spectrum of the graph's Laplacian says into how
 many groups they fall. A model that decides some cases by a cue has a group of maps that lie on the cue.
 
-A spectrum always has a widest gap, so a number of groups always comes out. So it is asked besides whether
-maps without groups would hang together as loosely: the graph's connectivity (the second eigenvalue) is
-compared with that of draws from one normal distribution with the maps' own mean and covariance, the null
-hypothesis of SigClust (Liu et al. 2008). If not, the maps are cut in two along the second eigenvector, and
-each part is asked again (recursive cuts, Shi and Malik 2000): the widest gap alone cuts groups too often.
+A spectrum always has a widest gap, so a number of groups always comes out; with some twenty maps the graph of
+maps without groups falls apart as easily. So the spectrum is told, but whether there are groups is asked of a
+cut in two (`pipeline.trust.two_parts`), and each part is asked again, as in recursive spectral cuts (Shi and
+Malik 2000).
 """
 
 from __future__ import annotations
@@ -20,20 +19,19 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import AuditError
+from pipeline.trust.two_parts import DRAWS, ROUNDING, separation_of
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.int64]
 
 NEIGHBOURS = 10
-FEWEST = 12
-"""Fewer maps are not clustered."""
+FEWEST, AGAIN = 12, 24
+"""Fewer maps are not clustered; a part of fewer is not asked again."""
 MOST = 8
 """More groups are never asked for."""
-DRAWS, ENOUGH = 999, 20
 LEVEL = 0.05
 SMALLEST_STRATUM = 4
-ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -56,12 +54,8 @@ class Grouping:
         original; 1 where nothing could be asked.
     eigenvalues : ndarray of float64
         The first of the Laplacian.
-    connectivity : float
-        The second eigenvalue: 0 where the graph falls apart.
-    null : float
-        Median connectivity of the draws without groups.
-    p : float
-        Share of draws that hang together as loosely; NaN where nothing could be asked.
+    within, valley, null, p : float
+        Of the first cut in two, see `pipeline.trust.two_parts.Separation`; NaN where nothing could be asked.
     reason : str
         Why nothing could be asked, else empty.
     """
@@ -73,7 +67,8 @@ class Grouping:
     groups: int = 1
     by_gap: int = 1
     eigenvalues: Floats = field(default_factory=lambda: np.zeros(0))
-    connectivity: float = float("nan")
+    within: float = float("nan")
+    valley: float = float("nan")
     null: float = float("nan")
     p: float = float("nan")
     reason: str = ""
@@ -191,65 +186,8 @@ def groups_by_gap(eigenvalues: Floats, most: int) -> int:
     return int(np.argmax(np.diff(eigenvalues[1 : most + 1]))) + 2
 
 
-def connectivity_test(
-    gram: Floats, k: int, observed: float, seed: int, draws: int = DRAWS
-) -> tuple[float, float]:
-    """Whether cases without groups would hang together as loosely.
-
-    Parameters
-    ----------
-    gram : ndarray, shape (cases, cases)
-        Of the maps, see `centred_gram`.
-    k : int
-        Neighbours.
-    observed : float
-        Second eigenvalue of the maps' graph.
-    seed : int
-    draws : int
-        At most.
-
-    Returns
-    -------
-    p : float
-        Share of draws from a normal distribution of the same covariance that reach `observed` or less, by
-        the sequential rule of Besag and Clifford (1991): it stops as soon as 20 have.
-    null : float
-        Their median.
-    """
-    from scipy.linalg import eigh
-
-    cases = len(gram)
-    rng = np.random.default_rng(seed)
-    found: list[float] = []
-    hits = 0
-    while hits < ENOUGH and len(found) < draws:
-        mixing = rng.standard_normal((cases, cases))
-        mixing -= mixing.mean(axis=0)
-        drawn = mixing @ gram @ mixing.T / (cases - 1)
-        graph = laplacian(neighbour_graph(squared_distances(drawn), k))
-        found.append(float(eigh(graph, eigvals_only=True, subset_by_index=[1, 1])[0]))
-        hits += found[-1] <= observed + ROUNDING
-    p = hits / len(found) if hits >= ENOUGH else (hits + 1) / (len(found) + 1)
-    return p, float(np.median(found))
-
-
-def cut(vectors: Floats, seed: int) -> Labels:
-    """Cut cases in two: k-means on the first two eigenvectors, rows of length 1 (Ng et al. 2001).
-
-    Returns
-    -------
-    ndarray of int64, shape (cases,)
-        0 is the larger part.
-    """
-    from sklearn.cluster import KMeans
-
-    rows = vectors[:, :2] / np.maximum(np.linalg.norm(vectors[:, :2], axis=1, keepdims=True), 1e-300)
-    found = np.asarray(KMeans(2, n_init=20, random_state=seed).fit_predict(rows), np.int64)
-    return found if 2 * found.sum() <= len(found) else 1 - found
-
-
 def parts(features: Floats, seed: int, draws: int, level: float) -> list[Labels]:
-    """Cut cases into parts as long as a part hangs together more loosely than draws without groups.
+    """Cut cases into parts as long as a part is cut more clearly than draws of one kind.
 
     Parameters
     ----------
@@ -264,18 +202,18 @@ def parts(features: Floats, seed: int, draws: int, level: float) -> list[Labels]
         Indices of the cases of each part.
     """
     everybody = np.arange(len(features))
-    if len(features) < FEWEST or np.ptp(features, axis=0).max() < ROUNDING:
+    if len(features) < AGAIN or np.ptp(features, axis=0).max() < ROUNDING:
         return [everybody]
-    gram, k = centred_gram(features), neighbours_for(len(features))
-    values, vectors = spectrum(gram, k)
-    if connectivity_test(gram, k, float(values[1]), seed, draws)[0] > level:
+    found = separation_of(features, seed, draws)
+    if found.p > level:
         return [everybody]
-    side = cut(vectors, seed)
-    return [
-        everybody[side == which][inner]
-        for which in (0, 1)
-        for inner in parts(features[side == which], seed, draws, level / 2)
-    ]
+    return _both(features, found.second, seed, draws, level)
+
+
+def _both(features: Floats, second: Bools, seed: int, draws: int, level: float) -> list[Labels]:
+    """Ask each of the two parts again, at half the level."""
+    sides = (np.flatnonzero(~second), np.flatnonzero(second))
+    return [side[inner] for side in sides for inner in parts(features[side], seed, draws, level / 2)]
 
 
 def group_maps(
@@ -313,11 +251,10 @@ def group_maps(
         return replace(empty, reason=f"{cases} maps with relevance, {FEWEST} are needed")
     if np.ptp(features, axis=0).max() < ROUNDING:
         return replace(empty, reason="all maps are alike")
-    gram = centred_gram(placed)
-    k, most = neighbours_for(cases), max(2, min(MOST, cases // 6))
-    values = spectrum(gram, k)[0]
-    p, null = connectivity_test(gram, k, float(values[1]), seed, draws)
-    pieces = parts(placed, seed, draws, LEVEL) if p <= LEVEL else [np.arange(cases)]
+    most = max(2, min(MOST, cases // 6))
+    values = spectrum(centred_gram(placed), neighbours_for(cases))[0]
+    found = separation_of(placed, seed, draws)
+    pieces = _both(placed, found.second, seed, draws, LEVEL) if found.p <= LEVEL else [np.arange(cases)]
     labels = np.zeros(cases, np.int64)
     for rank, piece in enumerate(sorted(pieces, key=lambda part: (-len(part), part[0]))):
         labels[piece] = rank
@@ -329,9 +266,10 @@ def group_maps(
         len(pieces),
         groups_by_gap(values, most),
         values[: MOST + 1],
-        max(float(values[1]), 0.0),
-        null,
-        p,
+        found.within,
+        found.valley,
+        found.null,
+        found.p,
     )
 
 

@@ -18,7 +18,7 @@ from reports.words import class_name, number, p_value, plain, plural
 
 MEAN = "map_mean"
 RATE = (
-    "Groups are called separate only where maps without any would hang together as loosely in at most 5 of "
+    "Groups are called separate only where maps of one kind would be cut in two as clearly in at most 5 of "
     "100 cohorts, over all methods and answers; a sound cohort gives a false alarm no more often."
 )
 
@@ -122,7 +122,7 @@ def _plot(context: Context, asked: Sequence[Clustering]) -> Block:
         caption=f"Every point is the map of one patient, like maps beside each other (t-SNE; distances and "
         f"axes mean nothing). For: cases called {name}, relevance that speaks for it; against: the other "
         "cases, relevance against it. Colour and shape: separate groups, grey where there are none. p: how "
-        "often maps of one kind hang together as loosely, corrected for all plots (SpRAy, Lapuschkin 2019).",
+        "often maps of one kind are cut in two as clearly, corrected for all plots (SpRAy, Lapuschkin 2019).",
     )
 
 

@@ -12,13 +12,11 @@ from pipeline.trust.downsizing import overlaps, pooled
 from pipeline.trust.spray import (
     FEWEST,
     centred_gram,
-    connectivity_test,
     features_of,
     group_maps,
     groups_by_gap,
     laplacian,
     neighbour_graph,
-    neighbours_for,
     scatter_of,
     spectrum,
     squared_distances,
@@ -177,21 +175,6 @@ def test_one_kind_of_maps_makes_no_groups():
     """P-values of cohorts without groups are not small more often than they say (99 % bound of 40 draws)."""
     small = sum(group_maps(random_maps(seed), seed=seed, draws=199).p <= 0.05 for seed in range(40))
     assert small <= 6
-
-
-def test_an_elongated_blob_is_no_two_groups():
-    """One strong direction makes a loose graph, but the draws share it."""
-    rng = np.random.default_rng(3)
-    low = sum(
-        connectivity_p(rng.standard_normal((40, 5)) * [8, 1, 1, 1, 1], seed) <= 0.05 for seed in range(20)
-    )
-    assert low <= 4
-
-
-def connectivity_p(features, seed):
-    gram = centred_gram(features)
-    k = neighbours_for(len(features))
-    return connectivity_test(gram, k, float(spectrum(gram, k)[0][1]), seed)[0]
 
 
 def test_the_same_seed_gives_the_same():
