@@ -81,7 +81,7 @@ class Clustering(Part):
     by_gap : int
         Into how many groups the widest gap of the spectrum would have cut them, whether or not there are any.
     separate : bool
-        Whether the maps fall into groups: `p_adjusted` at most 0.05.
+        Whether the maps fall into groups: `p_adjusted` at most 0.01.
     alarm : bool
         Whether, besides, a cluster has a property more often than the other cases.
     clusters : list of Cluster

@@ -26,6 +26,7 @@ LARGEST = 300
 """More maps of one answer are not clustered; those are drawn by the seed."""
 TYPICAL = 3
 SHOWN = 2
+TRAIT_LEVEL = 0.05
 LEVELS, NUMBERS = ("sex", "site"), ("age",)
 MEASURES = {"share_outside": 0.1, "log2_rim_density": 0.5}
 """What is measured on maps, and by how much a group's median must be higher than the others' to count."""
@@ -142,7 +143,7 @@ def _cluster(question: _Question, group: int, traits: Sequence[Trait]) -> Cluste
                 p_adjusted=t.p_adjusted,
             )
             for t in traits
-            if t.group == group and t.p_adjusted <= LEVEL and _matters(t)
+            if t.group == group and t.p_adjusted <= TRAIT_LEVEL and _matters(t)
         ],
     )
 

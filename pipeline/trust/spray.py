@@ -30,7 +30,7 @@ FEWEST, AGAIN = 12, 24
 """Fewer maps are not clustered; a part of fewer is not asked again."""
 MOST = 8
 """More groups are never asked for."""
-LEVEL = 0.05
+LEVEL = 0.01
 SMALLEST_STRATUM = 4
 
 

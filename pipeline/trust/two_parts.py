@@ -32,7 +32,7 @@ SMALLEST = 3
 ROUNDS = 12
 WIDTH, HALF = 0.4, 0.5
 """Of the kernel, in halves of the distance of the parts' means; how deep a valley has to be."""
-DRAWS, ENOUGH = 999, 20
+DRAWS, ENOUGH = 1999, 20
 BATCH = 50
 ROUNDING = 1e-9
 
@@ -57,8 +57,8 @@ class Cuts:
 
     @property
     def unclear(self) -> Floats:
-        """The statistic: `within` where there is a valley, else more than 1. Shape (cohorts,)."""
-        return np.asarray(np.where(self.valley <= HALF, self.within, 1 + self.valley), np.float64)
+        """The statistic: `within` where there is a valley, else infinite. Shape (cohorts,)."""
+        return np.asarray(np.where(self.valley <= HALF, self.within, np.inf), np.float64)
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def separation_of(features: Floats, seed: int, draws: int = DRAWS) -> Separation
     -------
     Separation
         Its p by the sequential rule of Besag and Clifford (1991): drawing stops as soon as 20 draws have
-        reached what was seen.
+        reached what was seen. Without a valley p is 1.
     """
     places = components(features)
     found = cut_in_two(places[None])

@@ -18,7 +18,7 @@ from reports.words import class_name, number, p_value, plain, plural
 
 MEAN = "map_mean"
 RATE = (
-    "Groups are called separate only where maps of one kind would be cut in two as clearly in at most 5 of "
+    "Groups are called separate only where maps of one kind would be cut in two as clearly in at most 1 of "
     "100 cohorts, over all methods and answers; a sound cohort gives a false alarm no more often."
 )
 
