@@ -82,7 +82,7 @@ def test_an_alarm_says_what_its_group_has_and_shows_both(context):
         "27 % (p <\N{NO-BREAK SPACE}0.001); more often site north: 90 %, the others 10 % (p = 0.004); "
         "age: 71.0, the others 60.5 (p = 0.030)."
     )
-    assert "5 of 100 cohorts" in texts(section.blocks)
+    assert "1 of 100 cohorts" in texts(section.blocks)
     parts = [b for b in section.blocks if isinstance(b, Part)]
     assert [p.title for p in parts] == [
         "LRP, cases called referable: group 1 of 2",

@@ -116,6 +116,12 @@ def test_the_rule_of_besag_and_clifford_does_not_depend_on_batches(monkeypatch):
     assert separation_of(features, 3, 199).p == found.p
 
 
+def test_without_a_valley_p_is_one():
+    found = [separation_of(of_one_kind("skewed and elongated", seed, 60), seed, 99) for seed in range(5)]
+    assert all((made.p == 1) == (made.valley > HALF) for made in found)
+    assert any(made.p == 1 for made in found)
+
+
 def separate(kinds, sizes, cohorts):
     return sum(
         separation_of(of_one_kind(kind, seed, sizes[seed % len(sizes)]), seed, 99).p <= 0.05
