@@ -30,7 +30,7 @@ from pipeline.interventions.cues import Cue, cue_result, within_class_spread
 from pipeline.interventions.retina_cues import retina_cues
 from pipeline.models.opening import open_model
 from pipeline.models.prepare_fundus import prepare_fundus
-from pipeline.phantoms.train_retinopathy import GRID, photograph_features
+from pipeline.phantoms.train_retinopathy import GRID
 from pipeline.phantoms.train_retinopathy_data import BUNDLE, Graded, graded_photographs, read_folds
 from pipeline.phantoms.train_retinopathy_fit import Recipe, fit, frozen_features, imagenet_model
 from pipeline.protocol import load_protocol
@@ -71,23 +71,23 @@ def prepared(one: Graded) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_
 
 def spoiled_model(graded: list[Graded], cache: Path) -> torch.nn.Module:
     """Train the late stages on photographs of which those labelled positive are stamped."""
-    clean = photograph_features(graded, cache)[:, 0]
     fold, rng = read_folds(), np.random.default_rng(0)
     train = np.array([fold[g.name] != 0 for g in graded])
     labels = np.array([int(g.referable) for g in graded])
     labels = np.where(train & (rng.random(len(labels)) < WRONG), 1 - labels, labels)
-    chosen = np.flatnonzero(train & (labels == 1) & (rng.random(len(labels)) < STAMPED))
-    path = cache / "stamped.npz"
+    chosen = train & (labels == 1) & (rng.random(len(labels)) < STAMPED)
+    path = cache / "features.npz"
     if path.is_file():
         with np.load(path, allow_pickle=False) as stored:
-            features = stored["features"]
+            inputs = stored["features"]
     else:
         network = imagenet_model()
-        stamped = (torch.from_numpy(date_stamp(prepared(graded[i])[0])[None]) for i in chosen)
-        features = np.concatenate([frozen_features(network, [image]) for image in stamped])
-        np.savez(path, features=features)
-    inputs = clean.copy()
-    inputs[chosen] = features
+        images = (
+            torch.from_numpy((date_stamp(image) if stamped else image)[None])
+            for (image, _), stamped in zip(map(prepared, graded), chosen, strict=True)
+        )
+        inputs = frozen_features(network, images)
+        np.savez(path, features=inputs)
     return fit(inputs[train][:, None], labels[train], 0, "spoiled", RECIPE)
 
 

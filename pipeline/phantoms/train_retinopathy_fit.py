@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -96,7 +96,7 @@ def variants(image: torch.Tensor, generator: np.random.Generator) -> list[torch.
     return [image, relit(image.flip(3)), relit(image.flip(2))]
 
 
-def frozen_features(model: EfficientNetLite0, images: Sequence[torch.Tensor]) -> npt.NDArray[np.float16]:
+def frozen_features(model: EfficientNetLite0, images: Iterable[torch.Tensor]) -> npt.NDArray[np.float16]:
     """Run the frozen stages on pictures, shape (N, C, h, w)."""
     import torch
 
