@@ -32,7 +32,6 @@ def build(context: Context) -> Section | None:
         "If one part of the image is exchanged with that of a case of the other class, how much of the "
         "decision goes with it?",
         blocks,
-        new_page=True,
     )
 
 

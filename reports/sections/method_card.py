@@ -229,7 +229,9 @@ def _survey(card: MethodCards) -> Table:
         here = "not measured" if clauses is None else "; ".join(clauses) or "nothing"
         rows.append([family.title, family.favour, family.against, family.reader, here])
     return Table(
-        caption="What a survey of such methods says of each family, and what contradicts it on this model.",
+        # no note below: where the table fills its page it stood alone on the next one
+        caption="What the survey “How to read the mind of a CNN” says of each family in words; the last "
+        "column lists only what a number above contradicts on this model.",
         columns=[
             Column("Family", 1.4),
             Column("In favour", 1.6),
@@ -238,6 +240,4 @@ def _survey(card: MethodCards) -> Table:
             Column("Contradicted here", 2.0),
         ],
         rows=rows,
-        note="Survey: “How to read the mind of a CNN”, what it says in words. The right column lists only "
-        "what a number above contradicts.",
     )
