@@ -36,14 +36,7 @@ def build(context: Context) -> Section | None:
         title = "A group of cases may be decided by something else than the rest"
         blocks.append(Callout(title, _alarm(context, [c for c in alarms if c.shown])))
     elif separate:
-        told = "; ".join(_which(context, c) for c in separate)
-        blocks.append(
-            Text(
-                f"Maps fall into separate groups ({told}), but no group differs from the other cases in what "
-                "is known of them, and its relevance does not lie outside the anatomy more than theirs. It "
-                "may be a kind of the disease; look at the pages that follow."
-            )
-        )
+        blocks += [Text(text) for text in _no_alarm(context, separate)]
     elif asked:
         blocks.append(
             Text(
@@ -68,6 +61,34 @@ def build(context: Context) -> Section | None:
         "Does the model decide some cases for another reason than the others?",
         blocks,
     )
+
+
+def _no_alarm(context: Context, separate: Sequence[Clustering]) -> list[str]:
+    """Say of separate groups that nothing sets them apart, or that too few patients are in one to tell."""
+    told: dict[bool, list[str]] = {}
+    for clustering in separate:
+        compared = any(_compared(context, clustering, cluster) for cluster in clustering.clusters)
+        told.setdefault(compared, []).append(_which(context, clustering))
+    sentences = []
+    if True in told:
+        sentences.append(
+            f"Maps fall into separate groups ({'; '.join(told[True])}), but no group differs from the other "
+            "cases in what is known of them, and its relevance does not lie outside the anatomy more than "
+            "theirs. It may be a kind of the disease; look at the pages that follow."
+        )
+    if False in told:
+        sentences.append(
+            f"Maps fall into separate groups ({'; '.join(told[False])}), one of them of fewer than "
+            f"{context.record.experts.smallest_group} patients. With so few it was not asked whether site, "
+            "sex, age or class set it apart; look at the pages that follow, and audit more cases."
+        )
+    return sentences
+
+
+def _compared(context: Context, clustering: Clustering, cluster: Cluster) -> bool:
+    """Whether a group and the other cases have enough patients to be compared."""
+    inside = len(cluster.cases)
+    return min(inside, clustering.n - inside) >= context.record.experts.smallest_group
 
 
 def _alarm(context: Context, alarms: Sequence[Clustering]) -> list[str]:
@@ -163,7 +184,12 @@ def _pages(context: Context, index: int, clustering: Clustering) -> list[Block]:
 def _page(context: Context, name: str, clustering: Clustering, cluster: Cluster) -> list[Block]:
     traits = [_trait(context, trait) for trait in cluster.traits]
     text = f"{plural(len(cluster.cases), 'case')} of {clustering.n}. "
-    text += "Compared with the others:" if traits else "Nothing known sets them apart from the others."
+    if traits:
+        text += "Compared with the others:"
+    elif _compared(context, clustering, cluster):
+        text += "Nothing known sets them apart from the others."
+    else:
+        text += "Too few patients to ask what sets them apart from the others."
     blocks: list[Block] = [Text(text)]
     if traits:
         blocks.append(Bullets([f"{t[0].upper()}{t[1:]}." for t in traits]))

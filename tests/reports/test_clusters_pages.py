@@ -94,9 +94,21 @@ def test_an_alarm_says_what_its_group_has_and_shows_both(context):
 
 
 def test_groups_alone_are_no_alarm(context):
-    section = build(context(separate=True))
+    made = context(separate=True)
+    made.record.experts.smallest_group = 4
+    section = build(made)
     assert not any(isinstance(b, Callout) for b in section.blocks)
     assert "no group differs from the other cases" in texts(section.blocks)
+    parts = [b for b in section.blocks if isinstance(b, Part)]
+    assert all("Nothing known sets them apart" in texts(p.blocks) for p in parts)
+
+
+def test_a_group_of_few_patients_is_not_said_to_be_like_the_others(context):
+    section = build(context(separate=True))
+    assert "fewer than 6 patients" in texts(section.blocks)
+    assert "no group differs" not in texts(section.blocks)
+    parts = [b for b in section.blocks if isinstance(b, Part)]
+    assert all("Too few patients to ask" in texts(p.blocks) for p in parts)
 
 
 def test_without_arrays_the_page_has_no_picture(context):
