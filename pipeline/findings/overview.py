@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.findings.agreement import TWINS
+from pipeline.findings.agreement import REGION_METRIC, TWINS
 from pipeline.protocol import Criterion, Protocol
 from pipeline.record.interventions import Interventions
 from pipeline.record.parts import figure_of
@@ -136,17 +136,16 @@ def find(
         return _find_in_trust(criterion, trust) if trust else None
     if criterion.name == "skill_auc":
         return Found(skills["auc"], 0.5) if "auc" in skills else None
-    metric = {"relevance_outside": "share_outside", "expected_regions": "expected_log2_density_lift"}.get(
-        criterion.name
-    )
-    if metric:
-        mine = table[(table.target == target) & (table.metric == metric) & (table.method == criterion.method)]
-        if metric.startswith("expected"):
-            # where the model speaks against the class there is next to no positive relevance to lie anywhere:
-            # the lift sits at its floor. As with expert marks, those cases are no part of the figure
-            mine = mine[~(mine.logit < 0)]
-        figure = figure_of(mean_interval(mine.value.to_numpy(), mine.patient.to_numpy()))
-        return Found(figure, 0.0 if metric.startswith("expected") else None)
+    if criterion.name == "relevance_outside":
+        mine = table[
+            (table.target == target) & (table.metric == "share_outside") & (table.method == criterion.method)
+        ]
+        return Found(figure_of(mean_interval(mine.value.to_numpy(), mine.patient.to_numpy())))
+    if criterion.name == "expected_regions":
+        # of the cases for which the model speaks, as the report's table has it: where the logit is negative
+        # there is next to no positive relevance that could lie anywhere, and the lift sits at its floor
+        mean = next((r for r in rows if (r.method, r.metric) == (criterion.method, REGION_METRIC)), None)
+        return Found(mean.figure, 0.0) if mean else None
     if criterion.name in ("lift_over_nulls", "lift_over_twins"):
         twins = criterion.name == "lift_over_twins"
         found = [row for row in rows if row.method == criterion.method and row.metric == "log2_mass_lift"]

@@ -6,9 +6,10 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.findings.agreement import agreement_rows
 from pipeline.findings.conclusion import choose_pages
 from pipeline.findings.overview import find, measurement_table, skill
-from pipeline.protocol import Criterion
+from pipeline.protocol import Criterion, Protocol
 from pipeline.record.schema import Agreement, CaseResult, CaseRow, Figure, Measurement
 
 
@@ -102,12 +103,29 @@ def test_expected_regions_ask_only_cases_for_which_the_model_speaks(called, othe
             "case": [f"c{k}" for k in range(len(called) + len(others))],
             "method": "region_occlusion",
             "target": 1,
+            "lesion": "",
+            "status": "ok",
             "metric": "expected_log2_density_lift",
             "value": called + others,
             "logit": [0.0] + [2.0] * (len(called) - 1) + [-0.01] * len(others),
         }
     ).assign(patient=lambda rows: rows.case)
+    protocol = Protocol.model_validate(
+        {
+            "schema": "relevance-audit-protocol/1",
+            "modality": "mri",
+            "model": "m",
+            "cohort": "c.csv",
+            "target": 1,
+            "methods": ["region_occlusion"],
+            "atlas": "AAL",
+            "disease": "alzheimer",
+            "criteria": [],
+            "seed": 1,
+        }
+    )
     criterion = Criterion(name="expected_regions", method="region_occlusion", at_least=0)
-    found = find(criterion, table, 1, {}, [])
+    found = find(criterion, table, 1, {}, agreement_rows(table, protocol, 1))
     assert found.figure.n == len(called)
     assert abs(found.figure.value - sum(called) / len(called)) < 1e-9
+    assert find(criterion, table, 1, {}, []) is None
